@@ -1,0 +1,117 @@
+"""Configs: strict, frozen, readable as YAML, changed by `key=value`; errors that name the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from eventfm.registry import did_you_mean
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class ConfigError(ValueError):
+    """Raised when a config has an unknown key, a missing one, or a value of the wrong kind."""
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, unknown keys refused, no silent conversion between kinds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str = "config") -> Self:
+        """Return the config with `values`.
+
+        Raises:
+            ConfigError: One line per mistake; an unknown key comes with the nearest known ones.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_explain(cls, item, where) for item in error.errors())) from None
+
+
+def load_recipe(name: str | Path) -> dict[str, Any]:
+    """Return the values of a recipe that ships with eventfm, by name, or of a YAML file, by path.
+
+    Raises:
+        ConfigError: No such recipe or file, or the file is not a mapping.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name}.yaml"
+        if not path.exists():
+            raise ConfigError(f"unknown recipe {str(name)!r}{did_you_mean(str(name), recipe_names())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read recipe {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected {path} to hold a mapping of keys, got {type(values).__name__}")
+    return values
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with eventfm."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return `{"a.b": value}` for arguments `a.b=value`, each value read as YAML.
+
+    Raises:
+        ConfigError: An argument has no `=`.
+    """
+    overrides: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"expected key=value, got {argument!r}")
+        try:
+            overrides[key.removeprefix("--")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            overrides[key.removeprefix("--")] = text
+    return overrides
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested `values` with each dotted key of `overrides` set; mappings are merged."""
+    out = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for dotted, value in overrides.items():
+        head, _, rest = dotted.partition(".")
+        inner = out.get(head)
+        if rest:
+            out[head] = apply_overrides(inner if isinstance(inner, Mapping) else {}, {rest: value})
+        elif isinstance(value, Mapping) and isinstance(inner, Mapping):
+            out[head] = apply_overrides(inner, value)
+        else:
+            out[head] = value
+    return out
+
+
+def _explain(model: type[BaseModel], item: Any, where: str) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or where
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{did_you_mean(str(item['loc'][-1]), _keys_beside(model, item['loc']))}"
+    if item["type"] == "missing":
+        return f"{key!r} is required and was not given"
+    return f"{key!r}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    current: Any = model
+    for part in location[:-1]:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            break
+        current = field.annotation
+        options = [option for option in getattr(current, "__args__", ()) if hasattr(option, "model_fields")]
+        current = options[0] if options else current
+    return list(getattr(current, "model_fields", {}))

@@ -1,0 +1,1 @@
+"""Windows, pairs, corpora and the loader."""

@@ -1,0 +1,1 @@
+"""Pictures and motion to events."""
