@@ -1,0 +1,63 @@
+"""Random masks that depend on a sample's key alone: not on its rank, its batch, or the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def uniform(keys: Tensor, n: int) -> Tensor:
+    """Return `n` uniforms in [0, 1) for each of `keys` (B,) int64, (B, n) float32, multiples of 2**-24.
+
+    The i-th is made of the upper 24 bits of `splitmix64(splitmix64(key) + i)`, hence the same everywhere.
+    """
+    counters = _splitmix64(keys)[:, None] + torch.arange(n, device=keys.device)
+    return _shift_right(_splitmix64(counters), 40).float() * 2.0**-24
+
+
+def random_masking(keys: Tensor, num_patches: int, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the patches to keep, and what undoes their shuffling.
+
+    Of `num_patches` = L independent uniforms per sample, the floor(L (1 - ratio)) smallest say which patches stay
+    (He et al., CVPR 2022; EventPretrain, stage 1).
+
+    Returns:
+        `ids_keep` (B, K) int64, the visible patches in the order in which the encoder sees them; `ids_restore`
+        (B, L) int64, for each patch in raster order its place among visible then masked ones; `mask` (B, L)
+        float32, 1 = removed.
+
+    Raises:
+        ValueError: The ratio is outside [0, 1), or leaves no patch visible.
+    """
+    num_keep = int(num_patches * (1 - ratio) + 1e-6)  # 10 * (1 - 0.9) is a hair below 1
+    if not 0 <= ratio < 1 or num_keep < 1:
+        raise ValueError(f"expected a mask ratio in [0, 1) that keeps some of {num_patches} patches, got {ratio}")
+    ids_shuffle = uniform(keys, num_patches).argsort(dim=1, stable=True)
+    ids_restore = ids_shuffle.argsort(dim=1)
+    return ids_shuffle[:, :num_keep], ids_restore, (ids_restore >= num_keep).float()
+
+
+def take_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Return tokens `ids` (B, K) of `tokens` (B, N, D), (B, K, D)."""
+    return tokens.gather(1, ids[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def _splitmix64(z: Tensor) -> Tensor:
+    """Return `eventfm.random.splitmix64` of int64 counters; the bits are those of the unsigned result."""
+    z = z + _signed(_GAMMA)
+    z = (z ^ _shift_right(z, 30)) * _signed(_MIX_1)
+    z = (z ^ _shift_right(z, 27)) * _signed(_MIX_2)
+    return z ^ _shift_right(z, 31)
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Shift int64 right and fill with zeros, as for unsigned numbers, which torch barely has."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >= 1 << 63 else word
