@@ -1,4 +1,4 @@
-"""Configs: strict, frozen, readable as YAML, changed by `key=value`; errors that name the key."""
+"""Configs: strict about keys, frozen, readable as YAML, changed by `key=value`; errors that name the key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, unknown keys refused, no silent conversion between kinds."""
+    """Base of every config: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator
+from functools import cached_property
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -30,10 +31,10 @@ class Registry:
         self._entries = dict(entries)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted({**self._plugins(), **self._entries}))
+        return iter(sorted({**self._plugins, **self._entries}))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._plugins()
+        return name in self._entries or name in self._plugins
 
     def get(self, name: str) -> Any:
         """Return the part called `name`.
@@ -41,12 +42,13 @@ class Registry:
         Raises:
             UnknownNameError: No such name; the message lists the nearest and all known ones.
         """
-        path = self._entries.get(name) or self._plugins().get(name)
+        path = self._entries.get(name) or self._plugins.get(name)
         if path is None:
             raise UnknownNameError(f"unknown {self.kind} {name!r}{did_you_mean(name, list(self))}")
         module, _, attribute = path.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    @cached_property
     def _plugins(self) -> dict[str, str]:
         return {entry.name: entry.value for entry in entry_points(group=f"eventfm.{self.kind}")}
 
