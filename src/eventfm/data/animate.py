@@ -1,0 +1,118 @@
+"""Pictures animated on the fly: every sample a new motion before a new sensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventfm.config import Config
+from eventfm.data.collection import PICTURES, CollectionError
+from eventfm.data.pairs import write_grid
+from eventfm.data.transforms import AugmentConfig, disturb, draw, whole
+from eventfm.events import Sensor
+from eventfm.protocols import Representation
+from eventfm.random import generator
+from eventfm.simulation.motion import random_planar_motion
+from eventfm.simulation.render import Clip, linear, make_clip
+from eventfm.simulation.sensor import SensorConfig
+
+
+class MotionConfig(Config):
+    """How pictures move and what sees them; drawn anew for every sample."""
+
+    sensor: tuple[int, int] = (128, 128)
+    """Width and height of the simulated sensor, pixels."""
+    duration_us: int = 50_000
+    """Length of a clip, microseconds."""
+    speed_px_s: tuple[float, float] = (20.0, 500.0)
+    """Range of the mean speed in pixels per second, log-uniform."""
+    pause_probability: float = 0.2
+    """Chance that a clip has a pause."""
+    threshold: tuple[float, float] = (0.1, 0.5)
+    """Range of the contrast threshold, natural-log units, log-uniform; ON and OFF differ by about a tenth."""
+    sigma: float = 0.03
+    """Spread of the threshold from pixel to pixel."""
+
+
+@dataclass(frozen=True)
+class AnimatedPictures:
+    """Samples of moving pictures (`loader.SampleSet`): `input` (C, H, W) and `target` (1, H, W).
+
+    The target is the difference in linear luminance between the end and the start of the clip, without noise
+    (EventPretrain, section 3). Without a generator (evaluation) sample `i` is the same clip every time.
+    """
+
+    pictures: tuple[Path, ...]
+    motion: MotionConfig
+    sensor: Sensor
+    representation: Representation
+    image_size: tuple[int, int]
+    augment: AugmentConfig
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each array of a sample."""
+        return {"input": (self.representation.channels, *self.image_size), "target": (1, *self.image_size)}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
+        """Write a clip of picture `index` into `out`."""
+        draws = generator(0, "evaluation", index) if rng is None else rng
+        clip = random_clip(read_picture(self.pictures[index]), self.motion, self.sensor, draws)
+        if rng is None:
+            geometry = whole(self.sensor, self.image_size)
+            events = geometry.events(clip.events)
+        else:
+            geometry = draw(self.sensor, self.image_size, self.augment, rng)
+            events = disturb(geometry.events(clip.events), self.augment, rng)
+        write_grid(self.representation, events, geometry, out["input"])
+        out["target"][0] = geometry.difference(clip.last - clip.first)
+
+
+def random_clip(light: NDArray[np.float32], motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> Clip:
+    """Return a clip of a picture in linear light (H', W') under a motion and a sensor drawn from `rng`."""
+    size = sensor.height, sensor.width
+    path = random_planar_motion(
+        rng, size, motion.duration_us, _log_uniform(rng, motion.speed_px_s), motion.pause_probability
+    )
+    c_pos = _log_uniform(rng, motion.threshold)
+    c_neg = c_pos * float(np.clip(rng.normal(1, 0.1), 0.7, 1.4))
+    config = SensorConfig(c_pos=c_pos, c_neg=c_neg, sigma=motion.sigma, seed=int(rng.integers(2**62)))
+    return make_clip(light, path, (0, motion.duration_us), size, config)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the pictures in `folder` and below, in order of name.
+
+    Raises:
+        CollectionError: There is none.
+    """
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+    if not found:
+        raise CollectionError(f"expected pictures ({', '.join(sorted(PICTURES))}) in {folder}, found none")
+    return found
+
+
+@lru_cache(maxsize=256)
+def read_picture(path: Path) -> NDArray[np.float32]:
+    """Return a picture file in linear light, (H, W) float32 in [0, 1].
+
+    Raises:
+        CollectionError: It cannot be read as a picture.
+    """
+    import cv2
+
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise CollectionError(f"{path} cannot be read as a picture")
+    return linear(np.ascontiguousarray(picture[..., ::-1]))
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    return float(np.exp(rng.uniform(*np.log(bounds))))

@@ -1,0 +1,154 @@
+"""Windows: which stretch of a recording makes one sample."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventfm.config import Config
+from eventfm.events import Events
+from eventfm.protocols import Recording
+
+MIN_COVERAGE = 0.75
+"""A pair of frames makes a window only if events cover at least this share of the time between them."""
+
+
+class WindowError(ValueError):
+    """Raised when a recording has no window of the kind that was asked for."""
+
+
+class WindowConfig(Config):
+    """How recordings are cut into windows."""
+
+    by: Literal["time", "count", "frames", "whole"] = "time"
+    """`time`: `duration_us` long; `count`: `num_events` long; `frames`: between two frames; `whole`: the recording."""
+    duration_us: int = 50_000
+    """Length of a window by time, microseconds."""
+    stride_us: int | None = None
+    """Step from one window to the next by time, microseconds; the length where it is not given."""
+    num_events: int = 20_000
+    """Length of a window by count."""
+    frame_gap: int = 1
+    """Frames from the first to the second that bound a window; every pair of the recording is used."""
+    jitter: bool = True
+    """While training, each window by time or count starts up to half a stride earlier or later, drawn per epoch."""
+
+
+class Window(NamedTuple):
+    """One window. `start`, `stop` are microseconds `[t0, t1)`, or event numbers where `counted`."""
+
+    start: int
+    stop: int
+    counted: bool = False
+    frames: tuple[int, int] | None = None
+    """The two frames that bound the window, whose events lie in `(T_a, T_b]`."""
+
+
+def cut(recording: Recording, config: WindowConfig) -> list[Window]:
+    """Return the windows of `recording`, in time order; none for a recording without events.
+
+    A recording shorter than one window gives one window of full length that starts with it. The rest at the end
+    that fills no window is left out.
+
+    Raises:
+        WindowError: Windows by frames are asked of a recording without frames.
+    """
+    if config.by == "frames":
+        return _between_frames(recording, config.frame_gap)
+    if not recording.num_events:
+        return []
+    first, last = recording.t_range
+    if config.by == "whole":
+        return [Window(first, last + 1)]
+    if config.by == "count":
+        starts = range(0, max(recording.num_events - config.num_events, 0) + 1, config.num_events)
+        return [Window(start, start + config.num_events, counted=True) for start in starts]
+    stride = config.stride_us or config.duration_us
+    starts = range(first, max(last + 1 - config.duration_us, first) + 1, stride)
+    return [Window(start, start + config.duration_us) for start in starts]
+
+
+def shifted(window: Window, recording: Recording, config: WindowConfig, rng: np.random.Generator) -> Window:
+    """Return `window` moved by up to half a stride either way, but not out of the recording."""
+    if not config.jitter or config.by not in ("time", "count"):
+        return window
+    length = window.stop - window.start
+    if window.counted:
+        low, high, half = 0, recording.num_events - length, length // 2
+    else:
+        low, high = recording.t_range[0], recording.t_range[1] + 1 - length
+        half = (config.stride_us or length) // 2
+    if high <= low:
+        return window
+    start = int(np.clip(window.start + rng.integers(-half, half + 1), low, high))
+    return Window(start, start + length, window.counted)
+
+
+def spread(recording: Recording, config: WindowConfig, count: int) -> list[Window]:
+    """Return `count` windows of the configured length, evenly from the start to the end of the recording.
+
+    They overlap where the recording is short. Windows between frames, or of the whole recording, are as `cut` makes
+    them, `count` of them picked evenly, repeated where there are fewer.
+
+    Raises:
+        WindowError: The recording has no window at all.
+    """
+    windows = cut(recording, config)
+    if not windows:
+        raise WindowError(f"expected a recording with at least one window by {config.by}, got none: it is empty")
+    if config.by in ("frames", "whole"):
+        return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
+    length, counted = windows[0].stop - windows[0].start, windows[0].counted
+    first, stop = (0, recording.num_events) if counted else (recording.t_range[0], recording.t_range[1] + 1)
+    starts = np.linspace(first, max(stop - length, first), count).round().astype(int)
+    return [Window(int(start), int(start) + length, counted) for start in starts]
+
+
+def read(recording: Recording, window: Window) -> Events:
+    """Return the events of `window`, with its time range remembered."""
+    if not window.counted:
+        return recording.events(window.start, window.stop)
+    events = recording.events_by_index(window.start, min(window.stop, recording.num_events))
+    span = (int(events.t[0]), int(events.t[-1]) + 1) if len(events) else (0, 1)
+    return Events(events.x, events.y, events.t, events.p, events.sensor, span)
+
+
+def frame_difference(recording: Recording, window: Window) -> NDArray[np.float32]:
+    """Return the grey difference (H, W) float32 of the two frames that bound `window`, second minus first.
+
+    Grey is in [0, 1] as stored (EventPretrain, section 3: the linear difference of adjacent frames).
+    """
+    assert window.frames is not None
+    first, second = (grey(recording.tracks["frames"].read(i)) for i in window.frames)
+    return second - first
+
+
+def grey(picture: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return a stored picture, (H, W) or (H, W, 3), uint8, uint16 or float, as grey (H, W) float32 in [0, 1]."""
+    scale = {"u1": 1 / 255, "u2": 1 / 65535}.get(picture.dtype.str[1:], 1.0)
+    values = picture.astype(np.float32) * np.float32(scale)
+    if values.ndim == 3:
+        # Luma weights of ITU-R BT.601, as every common grey conversion of stored pictures.
+        values = (
+            values[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32) if values.shape[2] > 1 else values[..., 0]
+        )
+    return values
+
+
+def _between_frames(recording: Recording, gap: int) -> list[Window]:
+    if "frames" not in recording.tracks:
+        raise WindowError(
+            f"expected a recording with frames for windows between frames, got tracks "
+            f"{sorted(recording.tracks) or 'none'}; use window.by=time and target=events"
+        )
+    times = recording.tracks["frames"].times
+    first, last = recording.t_range
+    windows = []
+    for a in range(len(times) - gap):
+        start, stop = int(times[a]) + 1, int(times[a + gap]) + 1
+        covered = min(stop, last + 1) - max(start, first)
+        if stop > start and covered >= MIN_COVERAGE * (stop - start):
+            windows.append(Window(start, stop, frames=(a, a + gap)))
+    return windows

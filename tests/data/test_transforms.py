@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventfm.data.transforms import AugmentConfig, Geometry, disturb, draw, whole
+from eventfm.events import Events, Sensor
+from eventfm.representations import VoxelGrid
+
+
+def events_of(rng: np.random.Generator, sensor: Sensor, count: int) -> Events:
+    events = Events.checked(
+        rng.integers(0, sensor.width, count),
+        rng.integers(0, sensor.height, count),
+        np.sort(rng.integers(100, 200, count)),
+        rng.integers(0, 2, count),
+        sensor,
+    )
+    return events.between(100, 200)
+
+
+def grid_of(events: Events, num_bins: int = 3) -> np.ndarray:
+    return VoxelGrid(num_bins, "window")(events).numpy()
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    width=st.integers(4, 20),
+    height=st.integers(4, 20),
+    flip=st.booleans(),
+    time_flip=st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_events_and_picture_are_moved_alike(seed: int, width: int, height: int, flip: bool, time_flip: bool) -> None:
+    """A crop at its own scale: the grid of moved events is the moved grid of events, and so is the target."""
+    rng = np.random.default_rng(seed)
+    sensor = Sensor(width, height)
+    w, h = int(rng.integers(2, width + 1)), int(rng.integers(2, height + 1))
+    left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+    geometry = Geometry(left, top, w, h, (h, w), flip, time_flip)
+    events = events_of(rng, sensor, 200)
+    expected = grid_of(events)[:, top : top + h, left : left + w]
+    expected = expected[:, :, ::-1] if flip else expected
+    # EventPretrain, view augmentation: time reversed reverses the bins and negates.
+    expected = -expected[::-1] if time_flip else expected
+    moved = geometry.events(events)
+    assert (np.diff(moved.t) >= 0).all()
+    np.testing.assert_allclose(grid_of(moved), expected, atol=1e-5)
+    integral = VoxelGrid(1)(events).numpy()[0]
+    np.testing.assert_allclose(geometry.difference(integral), grid_of(moved).sum(0), atol=1e-4)
+
+
+def test_shrinking_loses_no_event_and_enlarging_repeats() -> None:
+    rng = np.random.default_rng(0)
+    events = events_of(rng, Sensor(20, 12), 500)
+    smaller = Geometry(0, 0, 20, 12, (6, 10)).events(events)
+    assert len(smaller) == len(events)
+    assert (smaller.sensor.width, smaller.sensor.height) == (10, 6)
+    blocks = VoxelGrid(1)(events).numpy()[0].reshape(6, 2, 10, 2).sum((1, 3))
+    np.testing.assert_array_equal(VoxelGrid(1)(smaller).numpy()[0], blocks)
+
+    larger = Geometry(0, 0, 20, 12, (24, 40))
+    assert larger.grid == (12, 20)
+    out = np.empty((1, 24, 40), np.float32)
+    grid = VoxelGrid(1)(larger.events(events)).numpy()
+    larger.enlarge(grid, out)
+    np.testing.assert_array_equal(out, grid.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("sensor", "out", "expected"),
+    [
+        ((34, 34), (32, 32), (1, 1, 32, 32)),
+        ((240, 180), (96, 128), (0, 0, 240, 180)),
+        ((346, 260), (224, 224), (43, 0, 260, 260)),
+        ((20, 20), (40, 40), (0, 0, 20, 20)),
+    ],
+)
+def test_whole_is_the_largest_centred_crop(
+    sensor: tuple[int, int], out: tuple[int, int], expected: tuple[int, int, int, int]
+) -> None:
+    geometry = whole(Sensor(*sensor), out)
+    assert (geometry.left, geometry.top, geometry.width, geometry.height) == expected
+
+
+def test_draw_covers_what_it_promises() -> None:
+    sensor, config = Sensor(64, 48), AugmentConfig(crop_min=0.5, flip=0.5, time_flip=0.25)
+    rng = np.random.default_rng(0)
+    draws = [draw(sensor, (32, 32), config, rng) for _ in range(4000)]
+    areas = np.array([g.width * g.height for g in draws]) / 48**2
+    assert areas.min() > 0.48
+    assert areas.max() <= 1.03
+    assert all(0 <= g.left <= 64 - g.width and 0 <= g.top <= 48 - g.height for g in draws)
+    assert abs(np.mean([g.flip for g in draws]) - 0.5) < 5 * 0.5 / np.sqrt(4000)
+    assert abs(np.mean([g.time_flip for g in draws]) - 0.25) < 5 * 0.433 / np.sqrt(4000)
+    assert len({(g.left, g.top, g.width, g.height, g.flip) for g in draws}) > 3000
+    still = draw(sensor, (32, 32), AugmentConfig.none(), rng)
+    assert still == whole(sensor, (32, 32))
+
+
+def test_disturb_changes_a_little_and_keeps_the_contract() -> None:
+    rng = np.random.default_rng(0)
+    events = events_of(rng, Sensor(20, 12), 1000)
+    config = AugmentConfig(erase=0.1, add=0.1)
+    counts = []
+    for seed in range(50):
+        seen = disturb(events, config, np.random.default_rng(seed))
+        assert (np.diff(seen.t) >= 0).all()
+        assert seen.x.max() < 20
+        assert seen.y.max() < 12
+        assert seen.t.min() >= 100
+        assert seen.t.max() < 200
+        assert seen.window == (100, 200)
+        counts.append(len(seen))
+    assert 900 <= min(counts) < 1000 < max(counts) <= 1100
+    assert disturb(events, AugmentConfig.none(), rng) is events
+
+
+def test_subsampling_is_contiguous() -> None:
+    events = events_of(np.random.default_rng(0), Sensor(20, 12), 1000)
+    config = AugmentConfig(erase=0, add=0, max_events=100)
+    part = disturb(events, config, np.random.default_rng(3))
+    assert len(part) == 100
+    start = next(i for i in range(901) if np.array_equal(events.x[i : i + 100], part.x))
+    np.testing.assert_array_equal(events.t[start : start + 100], part.t)
+
+
+def test_input_is_never_written_to() -> None:
+    events = events_of(np.random.default_rng(0), Sensor(20, 12), 100)
+    before = [column.copy() for column in (events.x, events.y, events.t, events.p)]
+    geometry = Geometry(2, 2, 10, 8, (8, 10), flip=True, time_flip=True)
+    disturb(geometry.events(events), AugmentConfig(erase=0.2, add=0.2), np.random.default_rng(0))
+    for column, old in zip((events.x, events.y, events.t, events.p), before, strict=True):
+        np.testing.assert_array_equal(column, old)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventfm.data.windows import (
+    Window,
+    WindowConfig,
+    WindowError,
+    cut,
+    frame_difference,
+    grey,
+    read,
+    shifted,
+    spread,
+)
+from eventfm.events import Events, Sensor
+from eventfm.io import ArrayRecording, ArrayTrack
+
+SENSOR = Sensor(4, 3)
+
+
+def recording(times: list[int], frame_times: list[int] | None = None) -> ArrayRecording:
+    zeros = [0] * len(times)
+    tracks = {}
+    if frame_times is not None:
+        frames = [np.full((3, 4), 10 * i, np.uint8) for i in range(len(frame_times))]
+        tracks["frames"] = ArrayTrack(frame_times, frames)
+    return ArrayRecording(Events.checked(zeros, zeros, times, zeros, SENSOR), tracks)
+
+
+def by_time(duration: int, stride: int | None = None, **more: bool) -> WindowConfig:
+    return WindowConfig(by="time", duration_us=duration, stride_us=stride, **more)
+
+
+def test_time_windows_fit_and_tile() -> None:
+    windows = cut(recording([10, 55, 99]), by_time(30))
+    assert windows == [Window(10, 40), Window(40, 70), Window(70, 100)]
+    assert cut(recording([10, 98]), by_time(30))[-1] == Window(40, 70)
+    assert cut(recording([10, 55]), by_time(30, stride=10)) == [Window(10, 40), Window(20, 50)]
+
+
+def test_short_recording_gives_one_whole_window() -> None:
+    assert cut(recording([10, 15]), by_time(30)) == [Window(10, 40)]
+
+
+@pytest.mark.parametrize("by", ["time", "count", "whole"])
+def test_no_events_no_windows(by: str) -> None:
+    empty = recording([])
+    assert cut(empty, WindowConfig(by=by)) == []
+    with pytest.raises(WindowError, match="empty"):
+        spread(empty, WindowConfig(by=by), 3)
+
+
+def test_count_windows_hold_their_number() -> None:
+    source = recording(list(range(0, 70, 10)))
+    windows = cut(source, WindowConfig(by="count", num_events=3))
+    assert [read(source, window).t.tolist() for window in windows] == [[0, 10, 20], [30, 40, 50]]
+    assert read(source, windows[0]).window == (0, 21)
+    few = cut(source, WindowConfig(by="count", num_events=100))
+    assert len(read(source, few[0])) == 7
+
+
+def test_frame_windows_hold_exactly_the_events_that_their_frames_bound() -> None:
+    source = recording([100, 101, 200, 201, 300], frame_times=[100, 200, 300, 900])
+    config = WindowConfig(by="frames")
+    windows = cut(source, config)
+    assert [w.frames for w in windows] == [(0, 1), (1, 2)]
+    assert [read(source, w).t.tolist() for w in windows] == [[101, 200], [201, 300]]
+    np.testing.assert_allclose(frame_difference(source, windows[0]), np.full((3, 4), 10 / 255), rtol=1e-6)
+    assert [w.frames for w in cut(source, WindowConfig(by="frames", frame_gap=2))] == [(0, 2)]
+    with pytest.raises(WindowError, match="with frames"):
+        cut(recording([1, 2]), config)
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=50).map(sorted),
+    st.integers(1, 400),
+    st.integers(0, 2**32),
+    st.sampled_from(["time", "count"]),
+)
+def test_jitter_stays_inside_and_keeps_the_length(times: list[int], length: int, seed: int, by: str) -> None:
+    source = recording(times)
+    config = WindowConfig(by=by, duration_us=length, num_events=length)
+    rng = np.random.default_rng(seed)
+    low, high = (0, len(times)) if by == "count" else (times[0], times[-1] + 1)
+    for window in cut(source, config):
+        moved = shifted(window, source, config, rng)
+        assert moved.stop - moved.start == length
+        assert moved == window or low <= moved.start <= moved.stop <= high
+        assert abs(moved.start - window.start) <= length // 2
+
+
+def test_jitter_reaches_all_places() -> None:
+    source = recording([0, 99])
+    config = by_time(30)
+    rng = np.random.default_rng(0)
+    starts = {shifted(Window(30, 60), source, config, rng).start for _ in range(2000)}
+    assert starts == set(range(15, 46))
+    still = by_time(30, jitter=False)
+    assert shifted(Window(30, 60), source, still, rng) == Window(30, 60)
+
+
+def test_spread_reaches_both_ends() -> None:
+    source = recording([0, 299])
+    assert spread(source, by_time(100), 3) == [Window(0, 100), Window(100, 200), Window(200, 300)]
+    assert spread(source, by_time(100), 2) == [Window(0, 100), Window(200, 300)]
+    assert spread(source, WindowConfig(by="whole"), 2) == [Window(0, 300)] * 2
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (np.full((2, 2), 255, np.uint8), 1.0),
+        (np.full((2, 2), 65535, np.uint16), 1.0),
+        (np.full((2, 2, 3), 51, np.uint8), 0.2),
+        (np.full((2, 2, 1), 0.5, np.float32), 0.5),
+        (np.array([[[255, 0, 0]]], np.uint8), 0.299),
+    ],
+)
+def test_grey(picture: np.ndarray, expected: float) -> None:
+    values = grey(picture)
+    assert values.dtype == np.float32
+    assert values.shape == picture.shape[:2]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
