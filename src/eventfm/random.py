@@ -37,7 +37,7 @@ def uniforms(seed: int, stream: Key, count: int) -> np.ndarray[Any, np.dtype[np.
     base = np.uint64(derive(seed, stream))
     with np.errstate(over="ignore"):
         bits = splitmix64(splitmix64(np.full(1, base)) + np.arange(count, dtype=np.uint64))
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.asarray((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def _words(seed: int, keys: tuple[Key, ...]) -> list[int]:
