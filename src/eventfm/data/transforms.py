@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.config import Config
+from eventfm.data.kernels import crop_events
 from eventfm.events import Events, Sensor
 
 
@@ -61,26 +62,12 @@ class Geometry:
     def events(self, events: Events) -> Events:
         """Return the events inside the crop, on a sensor of size `grid`, flipped in space and time."""
         rows, columns = self.grid
-        x = events.x.astype(np.int64) - self.left
-        y = events.y.astype(np.int64) - self.top
-        inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
-        if not inside.all():
-            x, y, t, p = x[inside], y[inside], events.t[inside], events.p[inside]
-        else:
-            t, p = events.t, events.p
-        if columns != self.width:
-            x = x * columns // self.width
-        if rows != self.height:
-            y = y * rows // self.height
-        if self.flip:
-            x = columns - 1 - x
+        box = (self.left, self.top, self.width, self.height)
+        x, y, t, p = crop_events(events.x, events.y, events.t, events.p, box, (rows, columns), self.flip)
         if self.time_flip:
             first, stop = events.window or ((int(t[0]), int(t[-1]) + 1) if len(t) else (0, 1))
-            x, y, t, p = x[::-1], y[::-1], (first + stop - 1 - t)[::-1], 1 - p[::-1]
-        return Events(
-            x.astype(np.uint16), y.astype(np.uint16), np.ascontiguousarray(t), np.ascontiguousarray(p),
-            Sensor(columns, rows, events.sensor.name), events.window,
-        )  # fmt: skip
+            x, y, t, p = (np.ascontiguousarray(c[::-1]) for c in (x, y, first + stop - 1 - t, 1 - p))
+        return Events(x, y, t, p, Sensor(columns, rows, events.sensor.name), events.window)
 
     def enlarge(self, grid: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         """Write `grid` (C, h, w) of size `self.grid` into `out` (C, H, W) of size `self.out`, nearest."""

@@ -1,0 +1,259 @@
+"""`evaluate probe`: how good frozen features are, beside the same network untrained and counts of events."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eventfm.api.pretraining import untrained
+from eventfm.api.probe_report import print_table, write_probe_report
+from eventfm.config import Config, ConfigError
+from eventfm.data.build import fingerprint
+from eventfm.data.collection import Collection, labels_of, open_collection
+from eventfm.data.pairs import write_grid
+from eventfm.data.transforms import Geometry
+from eventfm.data.windows import read, spread
+from eventfm.deployment.predict import LoadedEncoder, assemble, load
+from eventfm.engine.run_folder import write_atomic
+from eventfm.evaluation import probes
+from eventfm.evaluation.protocol import Part, ProtocolError, Score, paired_difference, parts, score
+from eventfm.events import OnError
+from eventfm.registry import did_you_mean
+from eventfm.representations import PolarityCounts
+
+log = logging.getLogger(__name__)
+
+SUITES = ("probe",)
+PROBES: dict[str, probes.Probe] = {"linear": probes.linear, "knn": probes.nearest_neighbours}
+BASELINES: dict[str, probes.Probe] = {
+    "ridge": probes.ridge,
+    "knn": probes.nearest_neighbours,
+    "rbf_svm": probes.rbf_svm,
+}
+COUNT_SIDE = 48
+"""Count images are brought down to at most this many pixels a side, so that the baselines stay tractable."""
+
+
+class ProbeData(Config):
+    """Labelled recordings to probe on."""
+
+    path: str
+    """A folder or store of recordings."""
+    labels: str
+    """CSV with the columns path, label and, for every recording, a fold, or the splits train and test."""
+    format: str | None = None
+    sensor: tuple[int, int] | None = None
+    on_error: OnError = "raise"
+
+
+class ProbeConfig(Config):
+    """Settings of the probe suite."""
+
+    encoders: str | list[str]
+    """Encoder folders, separated by commas; `{fold}` in a path stands for the fold that is scored."""
+    data: ProbeData
+    out: str
+    """Folder for the table, the figures and the report."""
+    windows: int = 3
+    """Windows that stand for one recording, evenly over its length."""
+    pool: Literal["concat", "mean"] = "concat"
+    """How the features of these windows become one vector."""
+    probes: list[Literal["linear", "knn"]] = ["linear", "knn"]
+    baselines: list[Literal["ridge", "knn", "rbf_svm"]] = ["ridge", "knn", "rbf_svm"]
+    """Classifiers on log counts of events per pixel and polarity, over the whole recording."""
+    allow_overlap: bool = False
+    """Probe even where an encoder was pretrained, without labels, on recordings that it is scored on."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Scores of every row, and differences of pretrained rows to what they must beat."""
+
+    out: Path
+    scores: tuple[Score, ...]
+    differences: dict[str, tuple[float, float, float]]
+    """`"a - b"`: difference in accuracy, and the ends of its paired bootstrap interval."""
+    overlap: bool
+    num_classes: int
+
+    def row(self, name: str, probe: str) -> Score:
+        """Return the score of one row."""
+        return next(s for s in self.scores if (s.name, s.probe) == (name, probe))
+
+
+def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
+    """Run an evaluation suite and return its scores; now there is `probe`.
+
+    `encoders=`, `data={"path": ..., "labels": ...}` and `out=` are required. For every encoder a row of the same
+    network with the weights it started from is added, and rows of plain classifiers on event counts. Every setting
+    is chosen by cross-validation inside the training part.
+
+    Raises:
+        ValueError: Unknown suite or key, labels that do not fit, or an encoder that has seen its test recordings.
+    """
+    if suite not in SUITES:
+        raise ConfigError(f"unknown suite {suite!r}{did_you_mean(suite, list(SUITES))}")
+    config = ProbeConfig.parse(settings, "evaluate probe")
+    collection = open_collection(
+        config.data.path,
+        labels=config.data.labels,
+        format=config.data.format,
+        sensor=config.data.sensor,
+        on_error=config.data.on_error,
+    )
+    labels = labels_of(collection)
+    protocol = parts([entry.split for entry in collection.entries], [entry.fold for entry in collection.entries])
+    scores: list[Score] = []
+    overlap = False
+    differences: dict[str, tuple[float, float, float]] = {}
+
+    names = config.encoders.split(",") if isinstance(config.encoders, str) else config.encoders
+    counts = count_features(collection)
+    for baseline in config.baselines:
+        log.info("counts, %s", baseline)
+        scores.append(score("counts", baseline, BASELINES[baseline], [counts] * len(protocol), labels, protocol))
+    for name in names:
+        encoders = _load_for(name, protocol)
+        overlap |= _overlaps(collection, encoders, protocol, config.allow_overlap)
+        label = _label(name)
+        rows = {label: encoders, f"{label}, untrained": [_untrained_twin(encoder) for encoder in encoders]}
+        for row, members in rows.items():
+            log.info("features: %s", row)
+            features = _once_each(
+                members, lambda encoder: features_of(collection, encoder, config.windows, config.pool)
+            )
+            scores += [score(row, probe, PROBES[probe], features, labels, protocol) for probe in config.probes]
+        _compare(scores, label, config, differences)
+    result = ProbeResult(Path(config.out), tuple(scores), differences, overlap, len(collection.classes))
+    _write(result, config)
+    print_table(result)
+    return result
+
+
+def features_of(collection: Collection, encoder: LoadedEncoder, num_windows: int, pool: str) -> NDArray[np.float32]:
+    """Return one row per recording (N, D) or, with `pool="concat"`, (N, num_windows * D)."""
+    windows = [
+        read(entry.recording, window)
+        for entry in collection.entries
+        for window in spread(entry.recording, encoder.window, num_windows)
+    ]
+    embeddings = encoder.embed_windows(windows, [0] * len(windows))
+    stacked = np.stack([embedding.cls for embedding in embeddings]).reshape(len(collection.entries), num_windows, -1)
+    return stacked.reshape(len(stacked), -1) if pool == "concat" else stacked.mean(1)
+
+
+def count_features(collection: Collection) -> NDArray[np.float32]:
+    """Return log(1 + count) of each pixel and polarity over the whole recording, (N, 2 * h * w)."""
+    sensor, counts = collection.sensor, PolarityCounts()
+    scale = min(1.0, COUNT_SIDE / max(sensor.width, sensor.height))
+    size = max(1, round(sensor.height * scale)), max(1, round(sensor.width * scale))
+    geometry = Geometry(0, 0, sensor.width, sensor.height, size)
+    out = np.empty((len(collection.entries), 2, *size), np.float32)
+    for entry, row in zip(collection.entries, out, strict=True):
+        first, last = entry.recording.t_range
+        write_grid(counts, geometry.events(entry.recording.events(first, last + 1)), geometry, row)
+    return np.log1p(out).reshape(len(out), -1)
+
+
+def _load_for(name: str, protocol: Sequence[Part]) -> list[LoadedEncoder]:
+    if "{fold}" not in name:
+        encoder = load(name.strip())
+        return [encoder] * len(protocol)
+    if any(part.fold is None for part in protocol):
+        raise ProtocolError(f"{name!r} asks for an encoder per fold, but the table of recordings has no folds")
+    return [load(name.strip().replace("{fold}", str(part.fold))) for part in protocol]
+
+
+def _untrained_twin(encoder: LoadedEncoder) -> LoadedEncoder:
+    seed = int(encoder.card.recipe.get("train", {}).get("seed", 0))
+    return assemble(untrained(encoder.card, seed), encoder.card)
+
+
+def _once_each(
+    encoders: Sequence[LoadedEncoder], compute: Callable[[LoadedEncoder], NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """Return `compute(encoder)` for each, but only once for equal weights."""
+    done: list[tuple[LoadedEncoder, NDArray[np.float32]]] = []
+    out = []
+    for encoder in encoders:
+        known = next((values for other, values in done if _same(encoder, other)), None)
+        if known is None:
+            known = compute(encoder)
+            done.append((encoder, known))
+        out.append(known)
+    return out
+
+
+def _same(a: LoadedEncoder, b: LoadedEncoder) -> bool:
+    ours, theirs = a.backbone.state_dict(), b.backbone.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def _overlaps(
+    collection: Collection, encoders: Sequence[LoadedEncoder], protocol: Sequence[Part], allowed: bool
+) -> bool:
+    prints = [fingerprint(collection, number) for number in range(len(collection.entries))]
+    for encoder, part in zip(encoders, protocol, strict=True):
+        seen = {item.rpartition(" ")[2] for item in encoder.card.trained_on}
+        shared = [collection.entries[i].name for i in part.test if prints[i] in seen]
+        if shared and not allowed:
+            where = "" if part.fold is None else f" of fold {part.fold}"
+            raise ProtocolError(
+                f"the encoder was pretrained on {len(shared)} of the {len(part.test)} recordings{where} that it would be "
+                f"scored on, e.g. {shared[0]!r}; pretrain with data.split=train or data.exclude_fold=FOLD (one run per "
+                "fold, then encoders='runs/fold{fold}'), or say allow_overlap=true, which the table will name"
+            )
+        if shared:
+            return True
+    return False
+
+
+def _label(name: str) -> str:
+    path = Path(name.strip())
+    path = path.parent if path.name == "encoder" else path
+    return f"{path.parent.name}/{path.name}" if "{fold}" in path.name and path.parent.name else path.name
+
+
+def _compare(
+    scores: list[Score], label: str, config: ProbeConfig, differences: dict[str, tuple[float, float, float]]
+) -> None:
+    """Add the differences of the encoder's rows to its untrained twin and, for the linear probe, to each baseline."""
+    by_row = {(s.name, s.probe): s for s in scores}
+    for probe in config.probes:
+        ours = by_row[label, probe]
+        rivals = [(f"{label}, untrained", probe)]
+        rivals += [("counts", baseline) for baseline in config.baselines] if probe == "linear" else []
+        for rival in rivals:
+            differences[f"{label} ({probe}) - {rival[0]} ({rival[1]})"] = paired_difference(ours, by_row[rival])
+
+
+def _write(result: ProbeResult, config: ProbeConfig) -> None:
+    result.out.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "name": s.name,
+            "probe": s.probe,
+            "accuracy": s.accuracy,
+            "interval_95": s.interval(),
+            "num_samples": len(s.correct),
+            "settings": s.settings,
+        }
+        for s in result.scores
+    ]
+    values = {
+        "config": config.model_dump(mode="json"),
+        "rows": rows,
+        "differences": {key: list(value) for key, value in result.differences.items()},
+        "overlap_of_pretraining_and_test": result.overlap,
+    }
+    write_atomic(result.out / "results.json", json.dumps(values, indent=2) + "\n")
+    np.savez(result.out / "correct.npz", **{f"{s.name} | {s.probe}": s.correct for s in result.scores})
+    write_probe_report(result, config.model_dump(mode="json"))

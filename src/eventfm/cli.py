@@ -1,0 +1,169 @@
+"""The command line: the same verbs as in Python, with `key=value` for every setting."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Pretrain vision backbones on event-camera data without labels, and put them to use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Settings = Annotated[list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")]
+
+
+@app.command()
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="A recording: a file, a folder of the Event Camera Dataset, FILE.h5::ID.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Draw the events into this PNG.")] = None,
+    format: Annotated[str | None, typer.Option(help="A hint where the content does not say.")] = None,
+    sensor: Annotated[str | None, typer.Option(help="Sensor size as WIDTHxHEIGHT, a hint.")] = None,
+    on_error: Annotated[str, typer.Option(help="raise, sort or clamp.")] = "raise",
+) -> None:
+    """Say what a recording holds."""
+    from eventfm import api
+
+    summary = api.info(path, png=png, format=format, sensor=_size(sensor), on_error=on_error)  # type: ignore[arg-type]
+    if as_json:
+        print(json.dumps(summary))
+        return
+    seconds = (summary["t_last_us"] - summary["t_first_us"] + 1) / 1e6
+    size = summary["sensor"]
+    print(f"{path}: {summary['format']}")
+    print(f"  events  {summary['num_events']:,} in {seconds:.6g} s, from {summary['t_first_us']} us")
+    print(f"  sensor  {size['width']}x{size['height']}{' (inferred)' if size['inferred'] else ''}")
+    for name, count in summary["tracks"].items():
+        print(f"  {name:7} {count:,}")
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="The recording to read.")],
+    target: Annotated[Path, typer.Argument(help="The file to write: .h5 (keeps everything), .npz, .npy or .txt.")],
+    format: Annotated[str | None, typer.Option(help="A hint where the content does not say.")] = None,
+    sensor: Annotated[str | None, typer.Option(help="Sensor size as WIDTHxHEIGHT, a hint.")] = None,
+    on_error: Annotated[str, typer.Option(help="raise, sort or clamp.")] = "raise",
+    overwrite: Annotated[bool, typer.Option(help="Replace the target if it exists.")] = False,
+) -> None:
+    """Write a recording in another format."""
+    from eventfm import api
+
+    written = api.convert(
+        source,
+        target,
+        format=format,
+        sensor=_size(sensor),
+        on_error=on_error,
+        overwrite=overwrite,  # type: ignore[arg-type]
+    )
+    print(f"wrote {written}")
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a YAML file.")] = None,
+    settings: Settings = None,
+    list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+) -> None:
+    """Pretrain an encoder: eventfm pretrain RECIPE data=PATH out=FOLDER [key=value ...]."""
+    from eventfm.config import parse_overrides, recipe_names
+
+    if list_recipes or recipe is None:
+        print("\n".join(recipe_names()))
+        return
+    from eventfm import api
+
+    result = api.pretrain(recipe, **parse_overrides(settings or []))
+    if result.interrupted:
+        print(f"stopped at step {result.step}; the same command resumes it")
+    else:
+        print(f"encoder: {result.encoder}\nreport:  {result.out / 'report.html'}")
+
+
+@app.command()
+def evaluate(
+    suite: Annotated[str, typer.Argument(help="What to run: probe.")],
+    settings: Settings = None,
+) -> None:
+    """Score frozen encoders: eventfm evaluate probe encoders=A,B data=PATH data.labels=CSV out=FOLDER."""
+    from eventfm import api
+
+    result = api.evaluate(suite, **_nested(settings))
+    print(f"report: {result.out / 'report.html'}")
+
+
+@app.command()
+def embed(
+    settings: Settings = None,
+) -> None:
+    """Write the features of every window: eventfm embed encoder=FOLDER data=PATH out=FILE.npz [window.by=count ...]."""
+    from eventfm import api
+    from eventfm.config import ConfigError
+
+    values = _nested(settings)
+    data = values.pop("data", {}).get("path")
+    known = {"encoder", "out", "window", "device"}
+    if missing := [name for name in ("encoder", "out") if name not in values] + ([] if data else ["data"]):
+        raise ConfigError(f"expected encoder=, data= and out=; {', '.join(missing)} is missing")
+    if unknown := sorted(set(values) - known):
+        from eventfm.registry import did_you_mean
+
+        raise ConfigError(f"unknown key {unknown[0]!r}{did_you_mean(unknown[0], sorted(known | {'data'}))}")
+    found = api.embed(values.pop("encoder"), data, values.pop("out"), **values)
+    recordings = list(found.values()) if isinstance(found, dict) else [found]
+    print(f"embedded {sum(map(len, recordings))} windows of {len(recordings)} recording(s)")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the corpus, the runs and the report.")] = Path("out/demo"),
+    seeds: Annotated[int, typer.Option(help="How many times the experiment is repeated.")] = 3,
+) -> None:
+    """Simulate, pretrain, probe: the whole story in minutes. Exits with 1 if pretraining did not help."""
+    from eventfm import api
+
+    raise typer.Exit(0 if api.demo(out, seeds) else 1)
+
+
+def main() -> None:
+    """Run the command line: mistakes of the user end in one plain message and status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except (ValueError, ImportError, OSError) as error:
+        print(f"eventfm: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise ValueError(f"expected a sensor size as WIDTHxHEIGHT, got {text!r}")
+    return int(width), int(height)
+
+
+def _nested(settings: list[str] | None) -> dict[str, Any]:
+    """Return `key=value` settings as nested values; `data=PATH` is short for `data.path=PATH`."""
+    from eventfm.config import apply_overrides, parse_overrides
+
+    values = parse_overrides(settings or [])
+    if isinstance(values.get("data"), str):
+        values["data.path"] = values.pop("data")
+    return apply_overrides({}, values)
+
+
+if __name__ == "__main__":
+    main()
