@@ -1,0 +1,118 @@
+"""HDF5 files that are opened in the process that reads them, and data sets that are checked before they are read."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py as _h5py
+import hdf5plugin  # noqa: F401  (registers the blosc, zstd and lz4 filters)
+import numpy as np
+from numpy.typing import NDArray
+
+from eventfm.io.contract import FormatError
+
+h5py: Any = _h5py
+"""h5py, which has no types; the other modules take it from here."""
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+class Hdf5File:
+    """A file by path; the handle is opened at first use in each process and never pickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: Any = None
+        self._process = 0
+        self._found: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_handle": None, "_process": 0, "_found": {}}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the group or data set called `name`; `"/"` is the root."""
+        if self._handle is None or self._process != os.getpid():
+            self._handle = h5py.File(self.path, "r")
+            self._process, self._found = os.getpid(), {}
+        if name not in self._found:
+            self._found[name] = self._handle[name]
+        return self._found[name]
+
+
+class Hdf5Track:
+    """A track in an HDF5 file: `times` (N,) in memory, entries read when asked for.
+
+    `data` names a data set (N, ...), or a group with one data set per entry where their shapes differ.
+    """
+
+    def __init__(self, file: Hdf5File, data: str, times: NDArray[np.int64]) -> None:
+        self._file = file
+        self._data = data
+        self.times = times
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Return entry `i`."""
+        i = range(len(self.times))[i]
+        with reading(self._file.path):
+            data = self._file[self._data]
+            return np.asarray(data[entry_name(i)][()] if isinstance(data, h5py.Group) else data[i])
+
+
+def entry_name(i: int) -> str:
+    """Return the name of entry `i` in the group of a track whose entries differ in shape."""
+    return f"{i:08d}"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what h5py raises about a damaged file into `FormatError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        raise FormatError(f"{path}: damaged or cut off: {error}") from error
+
+
+def require_hdf5(path: Path) -> None:
+    """Refuse what is no HDF5 file.
+
+    Raises:
+        FormatError: It is a folder, or does not start as HDF5 does.
+    """
+    if path.is_dir():
+        raise FormatError("it is a folder")
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise FormatError("it is no HDF5 file")
+
+
+def stored(group: Any, name: str, ndim: int = 1) -> Any:
+    """Return the data set `name` of `group` once its size is known to be real.
+
+    A damaged header may claim any shape, and HDF5 reads what was never written as zeros; so the chunks that exist
+    must cover the shape.
+
+    Raises:
+        FormatError: There is no such data set, or it is not written in full.
+    """
+    found = group.get(name)
+    if not isinstance(found, h5py.Dataset) or found.ndim != ndim:
+        raise FormatError(f"expected a data set {name} of {ndim} dimensions in {group.name}, got {found}")
+    if found.size == 0:
+        return found
+    if found.chunks:
+        needed = math.prod(-(-size // chunk) for size, chunk in zip(found.shape, found.chunks, strict=True))
+        complete = found.id.get_num_chunks() >= needed
+    else:
+        complete = found.id.get_storage_size() >= found.size * found.dtype.itemsize
+    if not complete:
+        raise FormatError(f"data set {found.name} of shape {found.shape} is not written in full; the file is cut off")
+    return found

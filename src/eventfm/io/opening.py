@@ -1,0 +1,106 @@
+"""Open a recording of any known format by its content."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from eventfm.events import OnError, Sensor
+from eventfm.io.contract import FormatError, Reader
+from eventfm.protocols import Recording
+from eventfm.registry import Registry
+
+READERS = Registry(
+    "reader",
+    {
+        "eventfm": "eventfm.io.store:READER",
+        "aedat4": "eventfm.io.aedat4:READER",
+        "dsec": "eventfm.io.dsec:READER",
+        "mvsec": "eventfm.io.mvsec:READER",
+        "hdf5": "eventfm.io.hdf5:READER",
+        "numpy": "eventfm.io.arrays:READER",
+        "ecd": "eventfm.io.ecd:READER",
+        "text": "eventfm.io.text:READER",
+        "atis": "eventfm.io.atis:READER",
+    },
+)
+
+
+def open_recording(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    sensor: Sensor | tuple[int, int] | None = None,
+    on_error: OnError = "raise",
+) -> Recording:
+    """Return the recording at `path`, whose format is told by its content.
+
+    Args:
+        path: A file, a folder, or `"file.h5::id"` for one recording of a file that holds many.
+        format: A name from `READERS`, where the content is ambiguous; looked for if not given.
+        sensor: Size as `Sensor` or `(width, height)`, where the file states none or a wrong one.
+        on_error: What to do about damage: `"raise"`; `"sort"` or `"clamp"` mend it as `Events.checked` says, and
+            read a file that is cut off up to the cut, with a warning.
+
+    Raises:
+        FileNotFoundError: Nothing is at `path`.
+        PermissionError: It may not be read.
+        FormatError: No reader knows the format (the message says why each declined), or the file is damaged.
+        EventError: Events outside the sensor, or times that go backwards.
+    """
+    if on_error not in ("raise", "sort", "clamp"):
+        raise FormatError(f"expected on_error to be 'raise', 'sort' or 'clamp', got {on_error!r}")
+    size = sensor if isinstance(sensor, Sensor) or sensor is None else Sensor(*sensor)
+    whole = Path(path)
+    file, inner = split_id(whole)
+    _require_readable(file)
+    if inner is not None and format is None:
+        format = "eventfm"
+    reader: Reader = READERS.get(format) if format else _find_reader(file)
+    return reader.open(whole if inner is not None else file, size, on_error)
+
+
+def split_id(path: Path) -> tuple[Path, str | None]:
+    """Return the file and the id of `"file.h5::id"`; the id is None where there is none."""
+    file, mark, inner = str(path).rpartition("::")
+    if not mark or path.exists():
+        return path, None
+    return Path(file), inner
+
+
+def _require_readable(path: Path) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder at {path}")
+    if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise PermissionError(f"the folder {path} may not be read; check its permissions")
+        if not any(path.iterdir()):
+            raise FormatError(f"the folder {path} is empty; expected a recording")
+        return
+    if not path.is_file():
+        raise FormatError(f"expected a file or a folder at {path}, which is neither")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"the file {path} may not be read; check its permissions")
+    if path.stat().st_size == 0:
+        raise FormatError(f"{path} is empty (0 bytes); expected a recording")
+
+
+def _find_reader(path: Path) -> Reader:
+    scores: dict[str, float] = {}
+    declined: list[str] = []
+    for name in READERS:
+        try:
+            score = float(READERS.get(name).sniff(path))
+        except ValueError as error:
+            declined.append(f"  {name}: {error}")
+            continue
+        if score > 0:
+            scores[name] = score
+        else:
+            declined.append(f"  {name}: declined")
+    best = [name for name, score in scores.items() if score == max(scores.values())]
+    if not best:
+        raise FormatError(f"{path} is of no known format; tried:\n" + "\n".join(declined))
+    if len(best) > 1:
+        raise FormatError(f"{path} could be {' or '.join(best)}; say which with format=")
+    reader: Reader = READERS.get(best[0])
+    return reader

@@ -1,0 +1,122 @@
+"""Summaries, and recordings from format to format."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from eventfm.events import Events, Sensor
+from eventfm.io import ArrayRecording, ArrayTrack, FormatError, WriteError, convert, open_recording, summarise
+
+
+@pytest.fixture
+def recording(make_events):
+    events = make_events(start_us=1_663_249_605_734_020)
+    events = Events(events.x, events.y, events.t, events.p, Sensor(64, 48))
+    tracks = {
+        "frames": ArrayTrack(events.t[:2], np.arange(2 * 48 * 64, dtype=np.uint16).reshape(2, 48, 64)),
+        "boxes": ArrayTrack(events.t[:2], [np.zeros((1, 4)), np.ones((2, 4))]),
+        "none": ArrayTrack([], []),
+    }
+    return ArrayRecording(events, tracks), events
+
+
+def test_summary_is_ready_for_json(recording):
+    original, events = recording
+    assert json.loads(json.dumps(summarise(original))) == {
+        "format": "memory",
+        "num_events": 500,
+        "t_first_us": int(events.t[0]),
+        "t_last_us": int(events.t[-1]),
+        "sensor": {"width": 64, "height": 48, "inferred": False},
+        "tracks": {"frames": 2, "boxes": 2, "none": 0},
+    }
+
+
+def test_summary_without_events():
+    found = summarise(ArrayRecording(Events.empty(Sensor(1, 1, inferred=True))))
+    assert (found["num_events"], found["t_first_us"], found["t_last_us"]) == (0, 0, -1)
+    assert found["sensor"]["inferred"] is True
+
+
+def test_the_store_keeps_everything(tmp_path, recording, assert_contract, recwarn):
+    original, events = recording
+    found = open_recording(convert(original, tmp_path / "a.h5"))
+    assert not recwarn.list
+    assert {**summarise(found), "format": "memory"} == summarise(original)
+    np.testing.assert_array_equal(found.tracks["boxes"].read(1), np.ones((2, 4)))
+    assert_contract(found, events)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kept", "lost"),
+    [
+        (".npz", {"frames": 2, "none": 0}, "boxes"),
+        (".npy", {}, "boxes, frames, none"),
+        (".txt", {}, "boxes, frames, none"),
+    ],
+)
+def test_other_formats_keep_what_they_can_and_name_the_rest(tmp_path, recording, assert_contract, suffix, kept, lost):
+    original, events = recording
+    with pytest.warns(UserWarning, match=f"cannot hold the tracks {lost};"):
+        path = convert(original, tmp_path / f"a{suffix}")
+    found = open_recording(path)
+    assert summarise(found)["tracks"] == kept
+    if suffix != ".npy":  # a structured array has no room for the size
+        assert found.sensor == Sensor(64, 48)
+    if "frames" in kept:
+        np.testing.assert_array_equal(found.tracks["frames"].read(1), original.tracks["frames"].read(1))
+        assert found.tracks["frames"].read(1).dtype == np.uint16
+    assert_contract(found, events)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".npy", ".txt"])
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_chain_of_conversions(tmp_path, make_events, assert_contract, suffix, count, monkeypatch):
+    monkeypatch.setattr("eventfm.io.summary._PIECE", 70)
+    events = make_events(500).take(0, count)
+    first = convert(ArrayRecording(events), tmp_path / f"a{suffix}")
+    second = convert(first, tmp_path / "b.h5")
+    assert_contract(open_recording(second), events)
+
+
+def test_an_inferred_size_stays_inferred(tmp_path, make_events):
+    events = make_events()
+    inferred = Events(events.x, events.y, events.t, events.p, Sensor(40, 30, inferred=True))
+    for suffix in (".h5", ".npz", ".npy", ".txt"):
+        assert open_recording(convert(ArrayRecording(inferred), tmp_path / f"a{suffix}")).sensor.inferred
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".npy", ".txt"])
+def test_targets_are_never_replaced_unasked_nor_half_written(tmp_path, monkeypatch, make_events, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        convert(ArrayRecording(make_events()), path)
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(WriteError, match="No space left"):
+        convert(ArrayRecording(make_events()), path, overwrite=True)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+    convert(ArrayRecording(make_events()), path, overwrite=True)
+    assert open_recording(path).num_events == 500
+
+
+def test_unknown_targets_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(FormatError, match=r"\.h5, \.hdf5, \.npz, \.npy, \.txt, got 'a\.mat'"):
+        convert(tmp_path / "no_such_file", tmp_path / "a.mat")
+
+
+def test_on_error_reaches_the_reader(tmp_path):
+    (tmp_path / "a.txt").write_text("200 10 10 0\n100 2 2 1\n300 3 3 1\n")
+    with pytest.raises(ValueError, match="goes backwards"):
+        convert(tmp_path / "a.txt", tmp_path / "a.h5")
+    with pytest.warns(UserWarning, match="mended by sort"):
+        convert(tmp_path / "a.txt", tmp_path / "a.h5", on_error="sort")
+    assert open_recording(tmp_path / "a.h5").events(0, 999).t.tolist() == [100, 200, 300]
