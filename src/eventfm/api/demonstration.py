@@ -117,10 +117,11 @@ def _composed(
     ground = cv2.resize(
         photograph[top : top + side, left : left + side], (PICTURE, PICTURE), interpolation=cv2.INTER_AREA
     )
-    size = int(rng.integers(40, 56))
+    size = int(rng.integers(46, 64))
     ink = np.zeros((PICTURE, PICTURE), np.float32)
     y, x = rng.integers(0, PICTURE - size + 1, 2)
-    strokes = cv2.resize(digit.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    # Strokes touch the border of the 8x8 digits: a margin keeps it from becoming an edge of its own.
+    strokes = cv2.resize(np.pad(digit, 1).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     ink[y : y + size, x : x + size] = np.clip(strokes, 0, 1)
     return np.clip((0.05 + 0.3 * ground) * (1 - ink) + rng.uniform(0.6, 0.9) * ink, 0, 1).astype(np.float32)
 
