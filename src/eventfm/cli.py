@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -64,8 +64,8 @@ def convert(
         target,
         format=format,
         sensor=_size(sensor),
-        on_error=on_error,
-        overwrite=overwrite,  # type: ignore[arg-type]
+        on_error=on_error,  # type: ignore[arg-type]
+        overwrite=overwrite,
     )
     print(f"wrote {written}")
 
@@ -98,8 +98,9 @@ def evaluate(
 ) -> None:
     """Score frozen encoders: eventfm evaluate probe encoders=A,B data=PATH data.labels=CSV out=FOLDER."""
     from eventfm import api
+    from eventfm.config import parse_overrides
 
-    result = api.evaluate(suite, **_nested(settings))
+    result = api.evaluate(suite, **parse_overrides(settings or []))
     print(f"report: {result.out / 'report.html'}")
 
 
@@ -109,18 +110,22 @@ def embed(
 ) -> None:
     """Write the features of every window: eventfm embed encoder=FOLDER data=PATH out=FILE.npz [window.by=count ...]."""
     from eventfm import api
-    from eventfm.config import ConfigError
+    from eventfm.api.embedding import EmbedConfig
+    from eventfm.api.settings import nested
+    from eventfm.config import parse_overrides
 
-    values = _nested(settings)
-    data = values.pop("data", {}).get("path")
-    known = {"encoder", "out", "window", "device"}
-    if missing := [name for name in ("encoder", "out") if name not in values] + ([] if data else ["data"]):
-        raise ConfigError(f"expected encoder=, data= and out=; {', '.join(missing)} is missing")
-    if unknown := sorted(set(values) - known):
-        from eventfm.registry import did_you_mean
-
-        raise ConfigError(f"unknown key {unknown[0]!r}{did_you_mean(unknown[0], sorted(known | {'data'}))}")
-    found = api.embed(values.pop("encoder"), data, values.pop("out"), **values)
+    config = EmbedConfig.parse(nested(parse_overrides(settings or [])), "embed")
+    found = api.embed(
+        config.encoder,
+        config.data.path,
+        config.out,
+        window=config.window,
+        representation=config.representation,
+        format=config.data.format,
+        sensor=config.data.sensor,
+        on_error=config.data.on_error,
+        device=config.device,
+    )
     recordings = list(found.values()) if isinstance(found, dict) else [found]
     print(f"embedded {sum(map(len, recordings))} windows of {len(recordings)} recording(s)")
 
@@ -153,16 +158,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (width.isdigit() and height.isdigit()):
         raise ValueError(f"expected a sensor size as WIDTHxHEIGHT, got {text!r}")
     return int(width), int(height)
-
-
-def _nested(settings: list[str] | None) -> dict[str, Any]:
-    """Return `key=value` settings as nested values; `data=PATH` is short for `data.path=PATH`."""
-    from eventfm.config import apply_overrides, parse_overrides
-
-    values = parse_overrides(settings or [])
-    if isinstance(values.get("data"), str):
-        values["data.path"] = values.pop("data")
-    return apply_overrides({}, values)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from eventfm.data.loader import Loader, evaluation_batches
 class Noisy:
     """Samples that write their number and one augmentation draw."""
 
-    shapes = {"input": (2,), "label": ()}
+    shapes: ClassVar = {"input": (2,), "label": ()}
 
     def __len__(self) -> int:
         return 11

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,4 +33,4 @@ def test_ranks_together_read_what_one_rank_reads(batch: int, size: int, world: i
     joined = [rank_slice(batch, size, rank, world) for rank in range(world)]
     assert joined[0][0] == rank_slice(batch, size * world, 0, 1)[0]
     assert joined[-1][1] == rank_slice(batch, size * world, 0, 1)[1]
-    assert all(a[1] == b[0] for a, b in zip(joined, joined[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(joined))

@@ -76,6 +76,10 @@ def test_shrinking_loses_no_event_and_enlarging_repeats() -> None:
         ((240, 180), (96, 128), (0, 0, 240, 180)),
         ((346, 260), (224, 224), (43, 0, 260, 260)),
         ((20, 20), (40, 40), (0, 0, 20, 20)),
+        # Not square, one side near the sensor's own and the other beyond it: the crop stays on the sensor.
+        ((34, 34), (32, 40), (0, 3, 34, 27)),
+        ((34, 34), (40, 32), (3, 0, 27, 34)),
+        ((36, 20), (18, 32), (2, 1, 32, 18)),
     ],
 )
 def test_whole_is_the_largest_centred_crop(
@@ -98,6 +102,22 @@ def test_draw_covers_what_it_promises() -> None:
     assert len({(g.left, g.top, g.width, g.height, g.flip) for g in draws}) > 3000
     still = draw(sensor, (32, 32), AugmentConfig.none(), rng)
     assert still == whole(sensor, (32, 32))
+
+
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.integers(0, 2**32),
+)
+@settings(deadline=None, max_examples=200)
+def test_crops_of_any_shape_stay_on_the_sensor(size: tuple[int, int], out: tuple[int, int], seed: int) -> None:
+    sensor, rng = Sensor(*size), np.random.default_rng(seed)
+    picture = np.arange(size[0] * size[1], dtype=np.float32).reshape(size[1], size[0])
+    for geometry in (whole(sensor, out), draw(sensor, out, AugmentConfig(crop_min=0.2), rng)):
+        assert 0 <= geometry.left <= sensor.width - geometry.width
+        assert 0 <= geometry.top <= sensor.height - geometry.height
+        assert min(geometry.width, geometry.height) >= 1
+        assert geometry.picture(picture).shape == out
 
 
 def test_disturb_changes_a_little_and_keeps_the_contract() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventfm.config import ConfigError
 from eventfm.data.windows import (
     Window,
     WindowConfig,
@@ -91,6 +92,30 @@ def test_jitter_stays_inside_and_keeps_the_length(times: list[int], length: int,
         assert moved.stop - moved.start == length
         assert moved == window or low <= moved.start <= moved.stop <= high
         assert abs(moved.start - window.start) <= length // 2
+
+
+def test_jitter_keeps_off_what_is_held_out() -> None:
+    source, config = recording(list(range(0, 1000, 10))), by_time(100)
+    window = Window(300, 400, limit=410)
+    moved = [shifted(window, source, config, np.random.default_rng(seed)) for seed in range(200)]
+    assert max(w.stop for w in moved) == 410
+    assert min(w.start for w in moved) < 270
+    assert all(w.stop - w.start == 100 for w in moved)
+
+
+def test_frames_must_be_as_large_as_the_sensor() -> None:
+    frames = ArrayTrack([0, 10], [np.zeros((6, 8), np.uint8)] * 2)
+    events = Events.checked([0, 0], [0, 0], [1, 10], [0, 0], SENSOR)
+    source = ArrayRecording(events, {"frames": frames})
+    (window,) = cut(source, WindowConfig(by="frames"))
+    with pytest.raises(WindowError, match=r"as large as the sensor, 4x3 pixels, got 8x6; .*data\.target=events"):
+        frame_difference(source, window)
+
+
+@pytest.mark.parametrize("key", ["duration_us", "stride_us", "num_events", "frame_gap"])
+def test_lengths_are_above_zero(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{key}'.*greater than 0"):
+        WindowConfig.parse({key: 0})
 
 
 def test_jitter_reaches_all_places() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import StratifiedKFold
 
 from eventfm.evaluation import probes
 
@@ -34,12 +36,38 @@ def test_result_is_a_function_of_the_features(probe: probes.Probe) -> None:
     assert first.setting == second.setting
 
 
-def test_penalty_is_chosen_inside_the_training_part() -> None:
-    """With 300 useless features beside 3 useful ones, a stronger penalty than the weakest must win."""
-    rng = np.random.default_rng(0)
+def test_penalty_is_the_best_of_four_folds_of_the_training_part() -> None:
+    """The same choice made by hand: standardise, fit and score each inner fold, and take the best mean."""
+    rng = np.random.default_rng(1)
     train, labels = clusters(rng, 60, 1.0)
     noisy = np.hstack([train, rng.normal(0, 1, (60, 300)).astype(np.float32)])
-    assert probes.ridge(noisy, labels, noisy).setting["alpha"] > probes.ridge(train, labels, train).setting["alpha"]
+    scores = {}
+    for alpha in (1.0, 10.0, 100.0, 300.0, 1e3, 3e3, 1e4):
+        right = []
+        for kept, left in StratifiedKFold(4, shuffle=True, random_state=0).split(noisy, labels):
+            mean, spread = noisy[kept].mean(0), noisy[kept].std(0)
+            model = RidgeClassifier(alpha=alpha).fit((noisy[kept] - mean) / spread, labels[kept])
+            right.append((model.predict((noisy[left] - mean) / spread) == labels[left]).mean())
+        scores[alpha] = np.mean(right)
+    chosen = probes.ridge(noisy, labels, noisy).setting["alpha"]
+    assert scores[chosen] == max(scores.values())
+    assert chosen > 1.0  # 300 useless features beside 3 useful ones ask for more than the weakest penalty
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_each_test_sample_is_judged_by_itself(probe: probes.Probe) -> None:
+    rng = np.random.default_rng(0)
+    train, labels = clusters(rng, 60, 1.5)
+    test, _ = clusters(rng, 40, 1.5)
+    together = probe(train, labels, test).labels
+    np.testing.assert_array_equal(probe(train, labels, test[:7]).labels, together[:7])
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_nothing_to_learn_from(probe: probes.Probe) -> None:
+    empty = np.empty((0, 2), np.float32)
+    with pytest.raises(probes.ProbeError, match="got 0 classes"):
+        probe(empty, np.empty(0, np.int64), np.ones((3, 2), np.float32))
 
 
 def test_scale_of_features_does_not_matter_to_the_linear_probe() -> None:

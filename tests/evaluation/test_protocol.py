@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eventfm.evaluation.probes import Prediction
+from eventfm.evaluation.probes import Prediction, ProbeError, linear
 from eventfm.evaluation.protocol import ProtocolError, Score, paired_difference, parts, score
 
 
@@ -22,6 +22,19 @@ def test_splits() -> None:
     assert part.test.tolist() == [1]
     with pytest.raises(ProtocolError, match="splits 'train' and 'test'"):
         parts(["train", ""], [None, 1])
+
+
+def test_one_fold_alone_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="got fold 3 alone"):
+        parts(["train", "test"], [3, 3])
+
+
+def test_score_says_which_part_cannot_be_learnt_from() -> None:
+    """Without fold 1 only one class is left."""
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    protocol = parts([""] * 6, [0, 0, 0, 1, 1, 1])
+    with pytest.raises(ProbeError, match=r"ours, linear, fold 0: expected at least 2 classes.*got 1 classes"):
+        score("ours", "linear", linear, [np.zeros((6, 2), np.float32)] * 2, labels, protocol)
 
 
 def test_score_gives_each_part_its_features_and_hides_test_labels() -> None:

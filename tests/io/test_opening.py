@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
 import eventfm
 from eventfm.events import EventError, Sensor
-from eventfm.io import READERS, FormatError, Reader, open_recording
+from eventfm.io import READERS, FormatError, Reader, UnknownFormatError, detect_format, open_recording
 from eventfm.protocols import Recording
 from eventfm.registry import UnknownNameError
 
@@ -123,3 +124,23 @@ def test_a_file_name_may_hold_two_colons(tmp_path, text):
     path = tmp_path / "a::b.txt"
     path.write_bytes(text.read_bytes())
     assert open_recording(path).num_events == 100
+
+
+def test_unknown_is_told_from_damaged(tmp_path):
+    """Who searches a folder passes over files of other kinds, but not over recordings that are cut off."""
+    (tmp_path / "words").write_text("no recording")
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    for name in ("words", "empty", "folder"):
+        with pytest.raises(UnknownFormatError):
+            detect_format(tmp_path / name)
+    whole = tmp_path / "whole.h5"
+    with h5py.File(whole, "w") as file:
+        file["events"] = np.arange(4000.0).reshape(1000, 4)
+    assert detect_format(whole) == "hdf5"
+    (tmp_path / "cut.h5").write_bytes(whole.read_bytes()[:-1001])
+    with pytest.raises(FormatError, match="damaged or cut off") as error:
+        detect_format(tmp_path / "cut.h5")
+    assert not isinstance(error.value, UnknownFormatError)
+    with pytest.raises(FileNotFoundError):
+        detect_format(tmp_path / "gone")

@@ -39,7 +39,12 @@ def demo(out: str | Path, num_seeds: int = 3) -> bool:
     is pretrained on two thirds of the recordings without labels, and a linear probe is scored on the rest. Seeds
     change motion, weights and order alike. Pretraining helped if its mean gain over the untrained network is larger
     than two standard errors over seeds, and positive for every seed.
+
+    Raises:
+        ValueError: Less than one seed, or `out` holds a demonstration of another kind.
     """
+    if num_seeds < 1:
+        raise ValueError(f"expected at least one seed, got {num_seeds}")
     out = Path(out)
     started = time.monotonic()
     results: list[ProbeResult] = []

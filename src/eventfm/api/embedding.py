@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
+
+from eventfm.config import Config
 from eventfm.data.collection import open_collection
 from eventfm.data.windows import WindowConfig
 from eventfm.deployment.predict import LoadedEncoder, load, save_embeddings
-from eventfm.events import Events
-from eventfm.protocols import Embedding, Recording
+from eventfm.events import Events, OnError, Sensor
+from eventfm.models import check_representation
+from eventfm.protocols import Embedding, Recording, Representation
+from eventfm.representations import build as build_representation
+
+
+class EmbedData(Config):
+    """Recordings to embed."""
+
+    path: str
+    """A recording, a store of recordings, or a folder of them."""
+    format: str | None = None
+    """A hint for files whose content does not say what they are."""
+    sensor: tuple[PositiveInt, PositiveInt] | None = None
+    """Width and height in pixels, for files that do not say."""
+    on_error: OnError = "raise"
+    """What to do with time that goes backwards and events outside the sensor: raise, sort or clamp."""
+
+
+class EmbedConfig(Config):
+    """What the command line may say of `embed`."""
+
+    encoder: str
+    """Folder of an encoder or of a run."""
+    data: EmbedData
+    out: str
+    """The `.npz` to write, or a folder of them for many recordings."""
+    window: WindowConfig | None = None
+    """How recordings are cut, where it is not as in training."""
+    representation: dict[str, Any] | None = None
+    """What the encoder must have been trained on; another one is refused."""
+    device: str = "cpu"
 
 
 def embed(
@@ -17,35 +52,48 @@ def embed(
     data: str | Path | Events | Recording,
     out: str | Path | None = None,
     *,
-    window: dict[str, Any] | None = None,
-    device: str = "cpu",
+    window: Mapping[str, Any] | WindowConfig | None = None,
+    representation: Representation | Mapping[str, Any] | None = None,
+    format: str | None = None,
+    sensor: Sensor | tuple[int, int] | None = None,
+    on_error: OnError = "raise",
+    device: str | None = None,
 ) -> list[Embedding] | dict[str, list[Embedding]]:
     """Return one embedding per window of `data`; with `out`, keep them as `.npz` too.
 
     `data` is events, an open recording, a file, or a folder or store of recordings; of these last a mapping from
     name to embeddings comes back, and `out` is a folder. `window` cuts otherwise than in training, e.g.
-    `{"by": "count", "num_events": 5000}`.
+    `{"by": "count", "num_events": 5000}`; without it, `Events` are one window as they are. `format`, `sensor` and
+    `on_error` are as for `open_recording`. An encoder that is loaded already stays on its device unless one is given.
 
     Raises:
-        ValueError: The encoder or the data cannot be read, or there is no event to embed.
+        ValueError: The encoder or the data cannot be read, there is no event to embed, or the encoder was trained on
+            another representation than `representation`.
     """
-    loaded = encoder.to(device) if isinstance(encoder, LoadedEncoder) else load(encoder, device)
-    cutting = None if window is None else WindowConfig.parse(window, "window")
+    if isinstance(encoder, LoadedEncoder):
+        loaded = encoder if device is None else encoder.to(device)
+        if representation is not None:
+            wanted = build_representation(representation) if isinstance(representation, Mapping) else representation
+            check_representation(loaded.card, wanted)
+    else:
+        loaded = load(encoder, device or "cpu", representation)
+    cutting = WindowConfig.parse(window, "window") if isinstance(window, Mapping) else window
     if not isinstance(data, (str, Path)):
         embeddings = loaded.embed(data, cutting)
         _keep(out, embeddings, "the recording")
         return embeddings
-    collection = open_collection(data)
-    found = {entry.name: loaded.embed(entry.recording, cutting) for entry in collection.entries}
-    if len(found) == 1:
-        (only,) = found.values()
-        _keep(out, only, str(data))
-        return only
-    for name, embeddings in found.items():
-        if out is not None:
-            target = Path(out) / f"{name.removeprefix('::')}.npz"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _keep(target, embeddings, name)
+    entries = open_collection(data, format=format, sensor=sensor, on_error=on_error).entries
+    if len(entries) == 1:
+        embeddings = loaded.embed(entries[0].recording, cutting)
+        _keep(out, embeddings, str(data))
+        return embeddings
+    found: dict[str, list[Embedding]] = {}
+    for entry in entries:
+        found[entry.name] = embeddings = loaded.embed(entry.recording, cutting)
+        if out is not None and not embeddings:
+            warnings.warn(f"{entry.name} has no events; nothing was written for it", stacklevel=2)
+        elif out is not None:
+            save_embeddings(Path(out) / f"{entry.name.removeprefix('::').replace('::', '/')}.npz", embeddings)
     return found
 
 

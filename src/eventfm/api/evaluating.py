@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,20 +12,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from eventfm.api.pretraining import untrained
 from eventfm.api.probe_report import print_table, write_probe_report
+from eventfm.api.settings import nested
 from eventfm.config import Config, ConfigError
 from eventfm.data.build import fingerprint
 from eventfm.data.collection import Collection, labels_of, open_collection
 from eventfm.data.pairs import write_grid
 from eventfm.data.transforms import Geometry
-from eventfm.data.windows import read, spread
+from eventfm.data.windows import WindowConfig, WindowError, read, spread
 from eventfm.deployment.predict import LoadedEncoder, assemble, load
 from eventfm.engine.run_folder import write_atomic
 from eventfm.evaluation import probes
 from eventfm.evaluation.protocol import Part, ProtocolError, Score, paired_difference, parts, score
-from eventfm.events import OnError
+from eventfm.events import Events, OnError
 from eventfm.registry import did_you_mean
 from eventfm.representations import PolarityCounts
 
@@ -62,12 +64,14 @@ class ProbeConfig(Config):
     data: ProbeData
     out: str
     """Folder for the table, the figures and the report."""
-    windows: int = 3
+    windows: PositiveInt = 3
     """Windows that stand for one recording, evenly over its length."""
+    window: WindowConfig | None = None
+    """How recordings are cut, where it is not as each encoder was trained."""
     pool: Literal["concat", "mean"] = "concat"
     """How the features of these windows become one vector."""
-    probes: list[Literal["linear", "knn"]] = ["linear", "knn"]
-    baselines: list[Literal["ridge", "knn", "rbf_svm"]] = ["ridge", "knn", "rbf_svm"]
+    probes: tuple[Literal["linear", "knn"], ...] = ("linear", "knn")
+    baselines: tuple[Literal["ridge", "knn", "rbf_svm"], ...] = ("ridge", "knn", "rbf_svm")
     """Classifiers on log counts of events per pixel and polarity, over the whole recording."""
     allow_overlap: bool = False
     """Probe even where an encoder was pretrained, without labels, on recordings that it is scored on."""
@@ -101,7 +105,8 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
     """
     if suite not in SUITES:
         raise ConfigError(f"unknown suite {suite!r}{did_you_mean(suite, list(SUITES))}")
-    config = ProbeConfig.parse(settings, "evaluate probe")
+    config = ProbeConfig.parse(nested(settings), "evaluate probe")
+    names = _names(config.encoders)
     collection = open_collection(
         config.data.path,
         labels=config.data.labels,
@@ -115,20 +120,19 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
     overlap = False
     differences: dict[str, tuple[float, float, float]] = {}
 
-    names = config.encoders.split(",") if isinstance(config.encoders, str) else config.encoders
     counts = count_features(collection)
     for baseline in config.baselines:
         log.info("counts, %s", baseline)
         scores.append(score("counts", baseline, BASELINES[baseline], [counts] * len(protocol), labels, protocol))
-    for name in names:
+    prints = [fingerprint(collection, number) for number in range(len(collection.entries))]
+    for name, label in names.items():
         encoders = _load_for(name, protocol)
-        overlap |= _overlaps(collection, encoders, protocol, config.allow_overlap)
-        label = _label(name)
-        rows = {label: encoders, f"{label}, untrained": [_untrained_twin(encoder) for encoder in encoders]}
+        overlap |= _overlaps(collection, prints, encoders, protocol, config.allow_overlap)
+        rows = {label: encoders, f"{label}, untrained": _untrained_twins(encoders)}
         for row, members in rows.items():
             log.info("features: %s", row)
             features = _once_each(
-                members, lambda encoder: features_of(collection, encoder, config.windows, config.pool)
+                members, lambda encoder: features_of(collection, encoder, config.windows, config.pool, config.window)
             )
             scores += [score(row, probe, PROBES[probe], features, labels, protocol) for probe in config.probes]
         _compare(scores, label, config, differences)
@@ -138,15 +142,24 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
     return result
 
 
-def features_of(collection: Collection, encoder: LoadedEncoder, num_windows: int, pool: str) -> NDArray[np.float32]:
-    """Return one row per recording (N, D) or, with `pool="concat"`, (N, num_windows * D)."""
-    windows = [
-        read(entry.recording, window)
-        for entry in collection.entries
-        for window in spread(entry.recording, encoder.window, num_windows)
-    ]
-    embeddings = encoder.embed_windows(windows, [0] * len(windows))
-    stacked = np.stack([embedding.cls for embedding in embeddings]).reshape(len(collection.entries), num_windows, -1)
+def features_of(
+    collection: Collection, encoder: LoadedEncoder, num_windows: int, pool: str, window: WindowConfig | None = None
+) -> NDArray[np.float32]:
+    """Return one row per recording (N, D) or, with `pool="concat"`, (N, num_windows * D).
+
+    Raises:
+        WindowError: A recording has no window, as it is empty or has no frames; the message names it.
+    """
+
+    def windows() -> Iterator[Events]:
+        for entry in collection.entries:
+            try:
+                chosen = spread(entry.recording, window or encoder.window, num_windows)
+            except WindowError as error:
+                raise WindowError(f"recording {entry.name!r}: {error}") from error
+            yield from (read(entry.recording, part) for part in chosen)
+
+    stacked = encoder.summaries(windows()).reshape(len(collection.entries), num_windows, -1)
     return stacked.reshape(len(stacked), -1) if pool == "concat" else stacked.mean(1)
 
 
@@ -163,24 +176,40 @@ def count_features(collection: Collection) -> NDArray[np.float32]:
     return np.log1p(out).reshape(len(out), -1)
 
 
+def _names(encoders: str | list[str]) -> dict[str, str]:
+    """Return the row name of each encoder: its run's folder, or all of its path where that would come twice."""
+    paths = [path.strip() for path in (encoders.split(",") if isinstance(encoders, str) else encoders)]
+    if not all(paths):
+        raise ConfigError(f"expected encoders=FOLDER[,FOLDER ...], got {encoders!r}")
+    labels = [_label(path) for path in paths]
+    return {
+        path: path if labels.count(label) > 1 or label == "counts" else label
+        for path, label in zip(paths, labels, strict=True)
+    }
+
+
 def _load_for(name: str, protocol: Sequence[Part]) -> list[LoadedEncoder]:
     if "{fold}" not in name:
-        encoder = load(name.strip())
+        encoder = load(name)
         return [encoder] * len(protocol)
     if any(part.fold is None for part in protocol):
         raise ProtocolError(f"{name!r} asks for an encoder per fold, but the table of recordings has no folds")
-    return [load(name.strip().replace("{fold}", str(part.fold))) for part in protocol]
+    return [load(name.replace("{fold}", str(part.fold))) for part in protocol]
 
 
-def _untrained_twin(encoder: LoadedEncoder) -> LoadedEncoder:
-    seed = int(encoder.card.recipe.get("train", {}).get("seed", 0))
-    return assemble(untrained(encoder.card, seed), encoder.card)
+def _untrained_twins(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:
+    twins: dict[int, LoadedEncoder] = {}
+    for encoder in encoders:
+        if id(encoder) not in twins:
+            seed = int(encoder.card.recipe.get("train", {}).get("seed", 0))
+            twins[id(encoder)] = assemble(untrained(encoder.card, seed), encoder.card)
+    return [twins[id(encoder)] for encoder in encoders]
 
 
 def _once_each(
     encoders: Sequence[LoadedEncoder], compute: Callable[[LoadedEncoder], NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """Return `compute(encoder)` for each, but only once for equal weights."""
+    """Return `compute(encoder)` for each, but only once for equal ones."""
     done: list[tuple[LoadedEncoder, NDArray[np.float32]]] = []
     out = []
     for encoder in encoders:
@@ -193,23 +222,32 @@ def _once_each(
 
 
 def _same(a: LoadedEncoder, b: LoadedEncoder) -> bool:
+    """Return whether two encoders give the same features of the same recording."""
+    if (a.card.backbone, a.representation, a.window, a.input_size) != (
+        b.card.backbone, b.representation, b.window, b.input_size,
+    ):  # fmt: skip
+        return False
     ours, theirs = a.backbone.state_dict(), b.backbone.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def _overlaps(
-    collection: Collection, encoders: Sequence[LoadedEncoder], protocol: Sequence[Part], allowed: bool
+    collection: Collection,
+    prints: Sequence[str],
+    encoders: Sequence[LoadedEncoder],
+    protocol: Sequence[Part],
+    allowed: bool,
 ) -> bool:
-    prints = [fingerprint(collection, number) for number in range(len(collection.entries))]
+    """Return whether an encoder was pretrained on a recording that it is scored on, as `prints` tell; or refuse it."""
     for encoder, part in zip(encoders, protocol, strict=True):
         seen = {item.rpartition(" ")[2] for item in encoder.card.trained_on}
         shared = [collection.entries[i].name for i in part.test if prints[i] in seen]
         if shared and not allowed:
             where = "" if part.fold is None else f" of fold {part.fold}"
             raise ProtocolError(
-                f"the encoder was pretrained on {len(shared)} of the {len(part.test)} recordings{where} that it would be "
-                f"scored on, e.g. {shared[0]!r}; pretrain with data.split=train or data.exclude_fold=FOLD (one run per "
-                "fold, then encoders='runs/fold{fold}'), or say allow_overlap=true, which the table will name"
+                f"the encoder was pretrained on {len(shared)} of the {len(part.test)} recordings{where} that it would "
+                f"be scored on, e.g. {shared[0]!r}; pretrain with data.split=train or data.exclude_fold=FOLD (one run "
+                "per fold, then encoders='runs/fold{fold}'), or say allow_overlap=true, which the table will name"
             )
         if shared:
             return True
@@ -217,7 +255,7 @@ def _overlaps(
 
 
 def _label(name: str) -> str:
-    path = Path(name.strip())
+    path = Path(name)
     path = path.parent if path.name == "encoder" else path
     return f"{path.parent.name}/{path.name}" if "{fold}" in path.name and path.parent.name else path.name
 

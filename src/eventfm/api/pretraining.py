@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ from eventfm.representations import build as build_representation
 log = logging.getLogger(__name__)
 
 MAX_VALIDATION = 512
-"""Held-out samples that a look at the loss uses at most."""
+"""Held-out samples that a look at the loss uses, evenly chosen: from this many on, less than twice as many."""
 LOOKS = 10
 """Looks at the held-out data in a run, where `validate_every` is not given."""
 
@@ -50,7 +51,7 @@ class RunResult:
     """The last line of metrics."""
 
 
-def pretrain(recipe: str, **overrides: Any) -> RunResult:
+def pretrain(recipe: str | Path, **overrides: Any) -> RunResult:
     """Pretrain an encoder by `recipe` and return where it is kept.
 
     `recipe` is a name (`eventfm pretrain --list`) or a YAML file. `out=FOLDER` is required; `data=PATH` says what to
@@ -104,7 +105,8 @@ def pretrain(recipe: str, **overrides: Any) -> RunResult:
     )
     if int(os.environ.get("RANK", "0")) == 0 and not result.interrupted:
         write_run_report(folder, config, card, result, pictures)
-    return RunResult(folder.path, folder.encoder, result.step, result.interrupted, result.metrics)
+    metrics = result.metrics or _last_metrics(folder)
+    return RunResult(folder.path, folder.encoder, result.step, result.interrupted, metrics)
 
 
 def untrained(card: EncoderCard, seed: int = 0) -> torch.nn.Module:
@@ -159,6 +161,12 @@ def _card(
         trained_on=samples.identity,
         trained_on_sha256=sha256_of_list(samples.identity),
     )
+
+
+def _last_metrics(folder: RunFolder) -> dict[str, float]:
+    """Return the last line of metrics of a run that was complete before."""
+    lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
+    return json.loads(lines[-1]) if lines else {}
 
 
 def _num_workers(config: RunConfig) -> int:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from eventfm.config import Config
-from eventfm.data.collection import PICTURES, CollectionError
 from eventfm.data.pairs import write_grid
+from eventfm.data.table import PICTURES, CollectionError
 from eventfm.data.transforms import AugmentConfig, disturb, draw, whole
 from eventfm.events import Sensor
 from eventfm.protocols import Representation
@@ -24,15 +25,15 @@ from eventfm.simulation.sensor import SensorConfig
 class MotionConfig(Config):
     """How pictures move and what sees them; drawn anew for every sample."""
 
-    sensor: tuple[int, int] = (128, 128)
+    sensor: tuple[PositiveInt, PositiveInt] = (128, 128)
     """Width and height of the simulated sensor, pixels."""
-    duration_us: int = 50_000
+    duration_us: PositiveInt = 50_000
     """Length of a clip, microseconds."""
-    speed_px_s: tuple[float, float] = (20.0, 500.0)
+    speed_px_s: tuple[PositiveFloat, PositiveFloat] = (20.0, 500.0)
     """Range of the mean speed in pixels per second, log-uniform."""
-    pause_probability: float = 0.2
+    pause_probability: float = Field(default=0.2, ge=0, le=1)
     """Chance that a clip has a pause."""
-    threshold: tuple[float, float] = (0.1, 0.5)
+    threshold: tuple[PositiveFloat, PositiveFloat] = (0.1, 0.5)
     """Range of the contrast threshold, natural-log units, log-uniform; ON and OFF differ by about a tenth."""
     sigma: float = 0.03
     """Spread of the threshold from pixel to pixel."""
@@ -99,7 +100,7 @@ def find_pictures(folder: Path) -> list[Path]:
     return found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # a large photograph takes 50 MB
 def read_picture(path: Path) -> NDArray[np.float32]:
     """Return a picture file in linear light, (H, W) float32 in [0, 1].
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
 
 from eventfm.config import Config
 from eventfm.data.animate import AnimatedPictures, MotionConfig, find_pictures
-from eventfm.data.collection import Collection, CollectionError, open_collection
+from eventfm.data.collection import Collection, open_collection
 from eventfm.data.loader import SampleSet
 from eventfm.data.pairs import Target, WindowSamples, cut_collection
+from eventfm.data.table import CollectionError
 from eventfm.data.transforms import AugmentConfig
-from eventfm.data.windows import Window, WindowConfig
+from eventfm.data.windows import Window, WindowConfig, WindowError, frame_difference
 from eventfm.events import OnError, Sensor
 from eventfm.protocols import Representation
 
@@ -38,7 +41,7 @@ class DataConfig(Config):
     """A folder of pictures: stills of the recordings by name, or, without `path`, pictures to animate."""
     format: str | None = None
     """A hint for files whose content does not say what they are."""
-    sensor: tuple[int, int] | None = None
+    sensor: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height in pixels, for files that do not say."""
     on_error: OnError = "raise"
     """What to do with time that goes backwards and events outside the sensor: raise, sort or clamp."""
@@ -49,11 +52,11 @@ class DataConfig(Config):
     target: Literal["auto", "frames", "events"] = "auto"
     """`frames`: grey difference of the two frames that bound the window (EventPretrain, section 3). `events`: the
     log-intensity change that the window's own events encode, which needs no frames (eventfm's extension)."""
-    image_size: Literal["auto"] | int | tuple[int, int] = "auto"
+    image_size: Literal["auto"] | PositiveInt | tuple[PositiveInt, PositiveInt] = "auto"
     """Height and width of the network's input, pixels; `auto` follows the sensor up to 128."""
-    holdout: float = 0.1
+    holdout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the data that is kept out of training to watch the loss on."""
-    num_workers: Literal["auto"] | int = "auto"
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Threads that prepare samples; 0 prepares them in the training thread. Does not affect results."""
 
 
@@ -81,12 +84,20 @@ def open_source(config: DataConfig) -> Source:
     """Return what `config` points at, with its sensor.
 
     Raises:
-        CollectionError: Nothing is pointed at, or nothing is there.
+        CollectionError: Nothing is pointed at, nothing is there, or pictures alone are to be chosen by a table.
     """
     if config.path is None and config.images is None:
         raise CollectionError("nothing to train on: give data=PATH (recordings) or data.images=FOLDER (pictures)")
     if config.path is None:
         assert config.images is not None
+        choices = {
+            "labels": config.labels,
+            "split": config.split,
+            "fold": config.fold,
+            "exclude_fold": config.exclude_fold,
+        }
+        if given := [name for name, value in choices.items() if value is not None]:
+            raise CollectionError(f"data.{given[0]} chooses among recordings, and there is no data.path; leave it out")
         width, height = config.sensor or config.motion.sensor
         return Source(Sensor(width, height), None, tuple(find_pictures(Path(config.images))))
     collection = open_collection(
@@ -107,14 +118,29 @@ def build_samples(
     integral: Representation,
     image_size: tuple[int, int],
 ) -> Samples:
-    """Return the samples of `source`; `image_size` is (height, width)."""
+    """Return the samples of `source`; `image_size` is (height, width).
+
+    Raises:
+        CollectionError: Another target than `frames` is asked of animated pictures.
+        WindowError: No recording has a window to train on, windows of this kind have no frames at their ends, or the
+            frames are not as large as the sensor.
+    """
     if source.collection is None:
         return _animated(source, config, representation, image_size)
     target = resolve_target(source.collection, config)
     window = config.window
+    if target == "frames" and window.by in ("count", "whole"):
+        raise WindowError(
+            f"the target 'frames' needs windows between frames, got data.window.by={window.by}; "
+            "leave data.window.by out, or say data.target=events"
+        )
     if target == "frames" and window.by == "time":
         window = window.model_copy(update={"by": "frames"})
     training, held_out = _split(source.collection, window, config.holdout)
+    if target == "frames":
+        # Frames that do not fit are told before a run is begun, not by its first batch.
+        number, first = training[0]
+        frame_difference(source.collection.entries[number].recording, first)
 
     def samples(windows: list[tuple[int, Window]]) -> WindowSamples:
         assert source.collection is not None
@@ -131,9 +157,14 @@ def build_samples(
 
 
 def resolve_target(collection: Collection, config: DataConfig) -> Target:
-    """Return the target that `config` asks for; `auto` is `frames` where every recording has at least two."""
+    """Return the target that `config` asks for.
+
+    `auto` is `frames` where every recording has at least two of them and no windows without frames are asked for.
+    """
     if config.target != "auto":
         return config.target
+    if config.window.by in ("count", "whole"):
+        return "events"
     tracks = [entry.recording.tracks for entry in collection.entries]
     return "frames" if all("frames" in t and len(t["frames"].times) > 1 for t in tracks) else "events"
 
@@ -162,13 +193,21 @@ def _split(
         range(len(collection.entries)),
         key=lambda n: hashlib.sha256(collection.entries[n].name.encode()).digest(),
     )
-    kept_out = set(ranked[: round(holdout * len(ranked))])
-    return [w for w in windows if w[0] not in kept_out], [w for w in windows if w[0] in kept_out]
+    kept_out = set(ranked[: max(1, round(holdout * len(ranked)))])
+    training = [w for w in windows if w[0] not in kept_out]
+    if not training:
+        raise WindowError(
+            f"no window is left to train on: {len(kept_out)} of {len(ranked)} recordings are held out and the others "
+            "are empty; give more data, or data.holdout=0"
+        )
+    return training, [w for w in windows if w[0] in kept_out]
 
 
 def _animated(
     source: Source, config: DataConfig, representation: Representation, image_size: tuple[int, int]
 ) -> Samples:
+    if config.target == "events":
+        raise CollectionError("animated pictures are trained on the light before and after; leave data.target out")
     num_held = round(config.holdout * len(source.pictures)) if len(source.pictures) > 1 else 0
     kept, rest = source.pictures[: len(source.pictures) - num_held], source.pictures[len(source.pictures) - num_held :]
 

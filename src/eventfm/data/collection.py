@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from eventfm.data.table import PICTURES, CollectionError, class_names, find_stills, read_table
 from eventfm.events import OnError, Sensor
-from eventfm.io import FormatError, list_recordings, open_recording
+from eventfm.io import UnknownFormatError, detect_format, list_recordings, open_recording
 from eventfm.protocols import Recording
-from eventfm.registry import did_you_mean
 
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-_SIDE_FILES = PICTURES | {".csv", ".md", ".yaml", ".yml", ".json", ".py", ".html"}
-
-
-class CollectionError(ValueError):
-    """Raised when a collection holds nothing to read, or its table does not fit it."""
+_SIDE_FILES = {".csv", ".md", ".yaml", ".yml", ".json", ".py", ".html"}
+"""Files that lie beside recordings: where they are none, that is not worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,15 @@ class Collection:
         """Return the entries of `split`, of `fold`, or of every fold but `exclude_fold`.
 
         Raises:
-            CollectionError: Nothing is left; the message says which splits and folds there are.
+            CollectionError: Nothing is left, or `exclude_fold` would exclude nothing; the message says which splits
+                and folds there are.
         """
+        splits = sorted({entry.split for entry in self.entries if entry.split})
+        folds = sorted({entry.fold for entry in self.entries if entry.fold is not None})
+        there = f"there are splits {splits or 'none'} and folds {folds or 'none'}"
+        # Excluding nothing by mistake would train on what is to be tested.
+        if exclude_fold is not None and (exclude_fold not in folds or any(e.fold is None for e in self.entries)):
+            raise CollectionError(f"cannot leave out fold {exclude_fold}: not every recording has a fold, or {there}")
         entries = tuple(
             entry
             for entry in self.entries
@@ -62,11 +65,8 @@ class Collection:
             and (exclude_fold is None or entry.fold != exclude_fold)
         )
         if not entries:
-            splits = sorted({entry.split for entry in self.entries if entry.split})
-            folds = sorted({entry.fold for entry in self.entries if entry.fold is not None})
             raise CollectionError(
-                f"no recording is left with split={split}, fold={fold}, exclude_fold={exclude_fold}; "
-                f"there are splits {splits or 'none'} and folds {folds or 'none'}"
+                f"no recording is left with split={split}, fold={fold}, exclude_fold={exclude_fold}; {there}"
             )
         return replace(self, entries=entries)
 
@@ -80,40 +80,41 @@ def open_collection(
     sensor: Sensor | tuple[int, int] | None = None,
     on_error: OnError = "raise",
 ) -> Collection:
-    """Return the recordings at `path`: one file, a store of many, or a folder (searched through).
+    """Return the recordings at `path`: one file, a store of many, or a folder (searched through, stores included).
 
-    `labels` is a CSV with the columns `path` (relative to `path`) and, each if wanted, `label`, `split`, `fold`;
-    only its recordings are opened. `pictures` is a folder whose pictures are named as the recordings, or a column
-    `picture` in the table says which. Where a file does not say its sensor size, the largest coordinate over the
-    whole collection decides it.
+    `labels` is a CSV with the columns `path` (relative to `path`, or an id where `path` is a store) and, each if
+    wanted, `label`, `split`, `fold`; only its recordings are opened. `pictures` is a folder with one still for every
+    recording, of the same name; or a column `picture` in the table says which, relative to that folder or else to
+    the table. Where a file does not say its sensor size, the largest coordinate over the whole collection decides it.
 
     Raises:
-        CollectionError: Nothing to read, or the table names what is not there.
-        FormatError: A file is of no known format.
+        CollectionError: Nothing to read, the table names what is not there or is wrong, or a still is missing.
+        FormatError: A file is damaged. In a folder, files of no known format are passed over with a warning.
     """
     root = Path(path)
-    stills = _stills(Path(pictures)) if pictures is not None else {}
-    rows = _read_table(Path(labels)) if labels is not None else [{"path": name} for name in _names(root)]
+    rows = read_table(Path(labels)) if labels is not None else [{"path": name} for name in _names(root, format)]
     if not rows:
         raise CollectionError(f"expected recordings in {root}, found none")
-    classes = _class_names(rows)
+    classes = class_names(rows)
+    numbers = {name: number for number, name in enumerate(classes)}
+    stills = find_stills(rows, root, Path(pictures) if pictures is not None else None, labels)
     entries = []
-    for row in rows:
-        name = row["path"]
-        recording = open_recording(_locate(root, name), format=format, sensor=sensor, on_error=on_error)
-        still = Path(row["picture"]) if row.get("picture") else stills.get(Path(name).stem)
+    for row, still in zip(rows, stills, strict=True):
+        try:
+            recording = open_recording(_locate(root, row["path"]), format=format, sensor=sensor, on_error=on_error)
+        except FileNotFoundError as error:
+            where = f"the table {labels} names {row['path']!r}: " if labels is not None else ""
+            raise CollectionError(f"{where}{error}") from error
         entries.append(
             Entry(
-                name=name,
+                name=row["path"],
                 recording=recording,
-                label=classes.index(row["label"]) if row.get("label") else None,
+                label=numbers[row["label"]] if row.get("label") else None,
                 split=row.get("split") or "",
                 fold=int(row["fold"]) if row.get("fold") else None,
                 picture=still,
             )
         )
-    if stills and not any(entry.picture for entry in entries):
-        raise CollectionError(f"no picture in {pictures} is named as one of the recordings in {root}")
     return Collection(tuple(_one_sensor(entries, root, format, on_error)), classes)
 
 
@@ -122,70 +123,72 @@ def _one_sensor(entries: list[Entry], root: Path, format: str | None, on_error: 
     known = {(e.recording.sensor.width, e.recording.sensor.height) for e in entries if not e.recording.sensor.inferred}
     if len(known) > 1:
         raise CollectionError(f"expected recordings of one sensor size in {root}, got {sorted(known)}; read them apart")
-    guessed = [entry for entry in entries if entry.recording.sensor.inferred]
+    guessed = [entry.recording.sensor for entry in entries if entry.recording.sensor.inferred]
     if not guessed:
         return entries
     if known:
-        width, height = next(iter(known))
-        size = Sensor(width, height)
+        size = Sensor(*next(iter(known)))
     else:
-        size = Sensor(
-            max(entry.recording.sensor.width for entry in guessed),
-            max(entry.recording.sensor.height for entry in guessed),
-            inferred=True,
-        )
-    return [
-        replace(entry, recording=open_recording(_locate(root, entry.name), format=format, sensor=size, on_error=on_error))
-        if entry.recording.sensor.inferred and (entry.recording.sensor.width, entry.recording.sensor.height) != (size.width, size.height)
-        else entry
-        for entry in entries
-    ]  # fmt: skip
+        size = Sensor(max(s.width for s in guessed), max(s.height for s in guessed), inferred=True)
+
+    def resized(entry: Entry) -> Entry:
+        sensor = entry.recording.sensor
+        if not sensor.inferred or (sensor.width, sensor.height) == (size.width, size.height):
+            return entry
+        again = open_recording(_locate(root, entry.name), format=format, sensor=size, on_error=on_error)
+        return replace(entry, recording=again)
+
+    return [resized(entry) for entry in entries]
 
 
-def _names(root: Path) -> list[str]:
-    if not root.exists() and "::" not in str(root):
-        raise CollectionError(f"{root} does not exist")
+def _names(root: Path, format: str | None) -> list[str]:
     if root.is_dir():
-        return _names_in_folder(root)
-    ids = list_recordings(root) if "::" not in str(root) else []
-    return [f"::{name}" for name in ids] or [""]
-
-
-def _names_in_folder(root: Path) -> list[str]:
-    if (root / "events.txt").exists():
+        return _names_in_folder(root, format)
+    if not root.exists():
+        if "::" not in str(root):
+            raise CollectionError(f"{root} does not exist")
         return [""]
+    return [f"::{name}" for name in _ids(root, format)] or [""]
+
+
+def _ids(file: Path, format: str | None) -> list[str]:
+    """Return the ids of the recordings in a store of many, none for any other file."""
+    if (format or detect_format(file)) != "eventfm":
+        return []
+    return list_recordings(file)
+
+
+def _names_in_folder(root: Path, format: str | None) -> list[str]:
     names, passed_over = [], []
-    for file in sorted(root.rglob("*")):
-        relative = file.relative_to(root)
-        if file.is_dir():
-            if (file / "events.txt").exists():
-                names.append(str(relative))
+    for path in _candidates(root):
+        name = "" if path == root else str(path.relative_to(root))
+        aside = path.suffix.lower() in _SIDE_FILES
+        try:
+            ids = [] if path.is_dir() else _ids(path, None if aside else format)
+        except UnknownFormatError:
+            passed_over += [] if aside else [name]
             continue
-        inside_recording = any((parent / "events.txt").exists() for parent in file.parents if parent != root.parent)
-        if inside_recording or file.name.startswith(".") or file.suffix.lower() in _SIDE_FILES:
-            continue
-        names.append(str(relative))
-    readable = []
-    for name in names:
-        if (root / name).is_dir() or _opens(root / name):
-            readable.append(name)
-        else:
-            passed_over.append(name)
+        names += [f"{name}::{inner}" for inner in ids] or [name]
     if passed_over:
         warnings.warn(
-            f"{len(passed_over)} files of no known format were passed over, e.g. {passed_over[0]}", stacklevel=4
+            f"{len(passed_over)} files of no known format in {root} were passed over, e.g. {passed_over[0]}",
+            stacklevel=4,
         )
-    return readable
+    return names
 
 
-def _opens(file: Path) -> bool:
-    from eventfm.io import detect_format
-
-    try:
-        detect_format(file)
-    except FormatError:
-        return False
-    return True
+def _candidates(folder: Path) -> Iterator[Path]:
+    """Yield, in order of name, what may be a recording: files, and folders of the Event Camera Dataset as a whole."""
+    if (folder / "events.txt").is_file():
+        yield folder
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() in PICTURES:
+            continue
+        if path.is_dir():
+            yield from _candidates(path)
+        else:
+            yield path
 
 
 def _locate(root: Path, name: str) -> Path | str:
@@ -194,38 +197,6 @@ def _locate(root: Path, name: str) -> Path | str:
     if root.is_file() and name:
         return f"{root}::{name}"
     return root / name if name else root
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise CollectionError(f"cannot read the table {path}: {error}") from error
-    if not rows or "path" not in rows[0]:
-        found = ", ".join(rows[0]) if rows else "no rows"
-        raise CollectionError(f"expected {path} to have the columns path,label,split,fold; found {found}")
-    unknown = sorted(set(rows[0]) - {"path", "label", "split", "fold", "picture"})
-    if unknown:
-        raise CollectionError(
-            f"{path}: unknown column {unknown[0]!r}{did_you_mean(unknown[0], ['path', 'label', 'split', 'fold', 'picture'])}"
-        )
-    for number, row in enumerate(rows, start=2):
-        if row.get("fold") and not row["fold"].lstrip("-").isdigit():
-            raise CollectionError(f"{path}, line {number}: expected a whole number as fold, got {row['fold']!r}")
-    return rows
-
-
-def _class_names(rows: list[dict[str, str]]) -> tuple[str, ...]:
-    names = {row["label"] for row in rows if row.get("label")}
-    numeric = all(name.lstrip("-").isdigit() for name in names)
-    return tuple(sorted(names, key=int if numeric else None))
-
-
-def _stills(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise CollectionError(f"expected a folder of pictures, got {folder}")
-    return {file.stem: file for file in sorted(folder.rglob("*")) if file.suffix.lower() in PICTURES}
 
 
 def labels_of(collection: Collection) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def film(
             clip = random_clip(subject.light, motion, sensor, generator(seed, "film", subject.name))
             frames = np.rint(np.stack([clip.first, clip.last]) * 65535).astype(np.uint16)
             times = np.array([0, motion.duration_us], np.int64)
-            events = type(clip.events)(clip.events.x, clip.events.y, clip.events.t, clip.events.p, sensor)
+            events = replace(clip.events, sensor=sensor, window=None)
             rows.append(
                 {
                     "path": subject.name,

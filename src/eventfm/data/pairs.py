@@ -84,8 +84,8 @@ def cut_collection(
 ) -> tuple[list[tuple[int, Window]], list[tuple[int, Window]]]:
     """Return (training, held-out) windows: of each recording, the last `holdout` share of its windows is held out.
 
-    Held-out windows never overlap training windows: windows between frames that reach into the held-out stretch
-    are left out of both.
+    Held-out windows never overlap training windows, not even where these are moved about (`Window.limit`). Windows
+    that reach into the held-out stretch, because they overlap each other, are left out of both.
 
     Raises:
         WindowError: No recording has a window.
@@ -97,12 +97,16 @@ def cut_collection(
         num_held = int(np.ceil(holdout * len(windows))) if holdout else 0
         kept, rest = windows[: len(windows) - num_held], windows[len(windows) - num_held :]
         first = min((window.start for window in rest), default=None)
-        training += [(number, window) for window in kept if first is None or window.stop <= first]
+        training += [(number, w._replace(limit=first)) for w in kept if first is None or w.stop <= first]
         held_out += [(number, window) for window in rest]
     if not training:
         raise WindowError(
             f"no window of kind {config.by!r} in {len(collection.entries)} recordings"
-            + (f" after holding out {holdout:.0%}" if held_out else "; are they empty?")
+            + (
+                f" after holding out {holdout:.0%}; give data.holdout=0, or shorter windows"
+                if held_out
+                else "; are they empty?"
+            )
         )
     return training, held_out
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from eventfm.config import Config
 from eventfm.data.kernels import crop_events
@@ -15,21 +16,21 @@ from eventfm.events import Events, Sensor
 class AugmentConfig(Config):
     """What is drawn anew for each sample while training; `AugmentConfig.none()` is what evaluation uses."""
 
-    crop_min: float = 0.8
+    crop_min: float = Field(default=0.8, gt=0, le=1)
     """Smallest share of the area that a random crop keeps (EventPretrain, view augmentation); 1 = no crop."""
-    flip: float = 0.5
+    flip: float = Field(default=0.5, ge=0, le=1)
     """Chance of a left-right flip."""
-    time_flip: float = 0.0
+    time_flip: float = Field(default=0.0, ge=0, le=1)
     """Chance of running time backwards, which swaps polarity and negates the target."""
-    erase: float = 0.01
+    erase: float = Field(default=0.01, ge=0, le=1)
     """Up to this share of the events is erased."""
-    add: float = 0.01
+    add: float = Field(default=0.01, ge=0)
     """Up to this share of the events is added, as jittered copies."""
-    jitter_px: float = 1.5
+    jitter_px: float = Field(default=1.5, ge=0)
     """Standard deviation of an added event's displacement, pixels."""
-    jitter_us: float = 1000.0
+    jitter_us: float = Field(default=1000.0, ge=0)
     """Standard deviation of an added event's displacement in time, microseconds."""
-    max_events: int | None = None
+    max_events: PositiveInt | None = None
     """Keep a random contiguous stretch of at most this many events."""
 
     @classmethod
@@ -98,7 +99,7 @@ def whole(sensor: Sensor, out: tuple[int, int]) -> Geometry:
     Pixels stay square. A sensor within 15 % of the output size is cropped at its own scale (34 pixels to 32).
     """
     height, width = out
-    if out <= (sensor.height, sensor.width) and sensor.height <= 1.15 * height and sensor.width <= 1.15 * width:
+    if height <= sensor.height <= 1.15 * height and width <= sensor.width <= 1.15 * width:
         crop_h, crop_w = height, width
     else:
         scale = min(sensor.height / height, sensor.width / width)

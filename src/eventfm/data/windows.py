@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from eventfm.config import Config
 from eventfm.events import Events
@@ -24,13 +25,13 @@ class WindowConfig(Config):
 
     by: Literal["time", "count", "frames", "whole"] = "time"
     """`time`: `duration_us` long; `count`: `num_events` long; `frames`: between two frames; `whole`: the recording."""
-    duration_us: int = 50_000
+    duration_us: PositiveInt = 50_000
     """Length of a window by time, microseconds."""
-    stride_us: int | None = None
+    stride_us: PositiveInt | None = None
     """Step from one window to the next by time, microseconds; the length where it is not given."""
-    num_events: int = 20_000
+    num_events: PositiveInt = 20_000
     """Length of a window by count."""
-    frame_gap: int = 1
+    frame_gap: PositiveInt = 1
     """Frames from the first to the second that bound a window; every pair of the recording is used."""
     jitter: bool = True
     """While training, each window by time or count starts up to half a stride earlier or later, drawn per epoch."""
@@ -44,6 +45,8 @@ class Window(NamedTuple):
     counted: bool = False
     frames: tuple[int, int] | None = None
     """The two frames that bound the window, whose events lie in `(T_a, T_b]`."""
+    limit: int | None = None
+    """Where, in the units of `stop`, what follows is held out: jitter may not move the window beyond it."""
 
 
 def cut(recording: Recording, config: WindowConfig) -> list[Window]:
@@ -71,7 +74,7 @@ def cut(recording: Recording, config: WindowConfig) -> list[Window]:
 
 
 def shifted(window: Window, recording: Recording, config: WindowConfig, rng: np.random.Generator) -> Window:
-    """Return `window` moved by up to half a stride either way, but not out of the recording."""
+    """Return `window` moved by up to half a stride either way, but neither out of the recording nor over its limit."""
     if not config.jitter or config.by not in ("time", "count"):
         return window
     length = window.stop - window.start
@@ -80,10 +83,12 @@ def shifted(window: Window, recording: Recording, config: WindowConfig, rng: np.
     else:
         low, high = recording.t_range[0], recording.t_range[1] + 1 - length
         half = (config.stride_us or length) // 2
+    if window.limit is not None:
+        high = min(high, window.limit - length)
     if high <= low:
         return window
     start = int(np.clip(window.start + rng.integers(-half, half + 1), low, high))
-    return Window(start, start + length, window.counted)
+    return window._replace(start=start, stop=start + length)
 
 
 def spread(recording: Recording, config: WindowConfig, count: int) -> list[Window]:
@@ -119,9 +124,19 @@ def frame_difference(recording: Recording, window: Window) -> NDArray[np.float32
     """Return the grey difference (H, W) float32 of the two frames that bound `window`, second minus first.
 
     Grey is in [0, 1] as stored (EventPretrain, section 3: the linear difference of adjacent frames).
+
+    Raises:
+        WindowError: The frames are not as large as the sensor, so that no pixel of theirs belongs to one of its.
     """
     assert window.frames is not None
     first, second = (grey(recording.tracks["frames"].read(i)) for i in window.frames)
+    size = recording.sensor.height, recording.sensor.width
+    if first.shape != size or second.shape != size:
+        shapes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in sorted({first.shape, second.shape}))
+        raise WindowError(
+            f"expected frames as large as the sensor, {size[1]}x{size[0]} pixels, got {shapes}; give the right size "
+            "with data.sensor=[W,H], align the frames with the events, or train without them: data.target=events"
+        )
     return second - first
 
 

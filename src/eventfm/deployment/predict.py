@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,8 @@ from eventfm.data.pairs import write_grid
 from eventfm.data.transforms import whole
 from eventfm.data.windows import WindowConfig, cut, read
 from eventfm.events import Events
-from eventfm.models.encoder import EncoderCard, load_encoder
+from eventfm.io import ArrayRecording
+from eventfm.models.encoder import CARD, EncoderCard, check_representation, load_encoder, read_card
 from eventfm.protocols import Embedding, Recording, Representation
 from eventfm.representations import build as build_representation
 
@@ -40,6 +43,7 @@ class LoadedEncoder:
         """Return the network's input (B, C, H, W) for windows of events, one sample each."""
         batch = torch.empty((len(windows), self.representation.channels, *self.input_size))
         for events, out in zip(windows, batch.numpy(), strict=True):
+            events = replace(events, window=_span(events))
             geometry = whole(events.sensor, self.input_size)
             write_grid(self.representation, geometry.events(events), geometry, out)
         return batch
@@ -47,46 +51,60 @@ class LoadedEncoder:
     def embed(
         self, source: Events | Recording, window: WindowConfig | None = None, batch_size: int = 64
     ) -> list[Embedding]:
-        """Return one embedding per window: of `source` as it is where it is `Events`, else cut as in training.
+        """Return one embedding per window of `source`, cut by `window` or else as in training.
 
-        `window` cuts a recording otherwise. Of a recording without events there are none.
+        Where `source` is `Events` and no `window` is given, they are one window as they are. Of a recording without
+        events there are none.
         """
         if isinstance(source, Events):
-            last = source.window[1] if source.window else (int(source.t[-1]) + 1 if len(source) else 0)
-            return self.embed_windows([source], [last], batch_size)
-        windows = [read(source, part) for part in cut(source, window or self.window)]
-        return self.embed_windows(windows, [events.window[1] if events.window else 0 for events in windows], batch_size)
+            if window is None:
+                return self.embed_windows([source], batch_size)
+            source = ArrayRecording(source)
+        parts = cut(source, window or self.window)
+        return self.embed_windows((read(source, part) for part in parts), batch_size)
 
-    def embed_windows(self, windows: Sequence[Events], ends_us: Sequence[int], batch_size: int = 64) -> list[Embedding]:
-        """Return one embedding for each of `windows`; `ends_us` are the times they are filed under."""
+    def embed_windows(self, windows: Iterable[Events], batch_size: int = 64) -> list[Embedding]:
+        """Return one embedding for each of `windows`, which are read as they are needed."""
         return [
-            Embedding(int(end), summary, tokens, grid)
-            for end, (summary, tokens, grid) in zip(ends_us, self._features(windows, batch_size), strict=True)
+            Embedding(_span(events)[1], summary, tokens, grid)
+            for part, summaries, batch, grid in self._features(windows, batch_size)
+            for events, summary, tokens in zip(part, summaries, batch, strict=True)
         ]
 
+    def summaries(self, windows: Iterable[Events], batch_size: int = 64) -> NDArray[np.float32]:
+        """Return (W, D), the `cls` of each of `windows`, without keeping their tokens."""
+        rows = [summaries for _, summaries, _, _ in self._features(windows, batch_size)]
+        return np.concatenate(rows) if rows else np.empty((0, self.backbone.embed_dim), np.float32)
+
     def _features(
-        self, windows: Sequence[Events], batch_size: int
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int]]]:
+        self, windows: Iterable[Events], batch_size: int
+    ) -> Iterator[tuple[list[Events], NDArray[np.float32], NDArray[np.float32], tuple[int, int]]]:
         device = next(self.backbone.parameters()).device
-        for start in range(0, len(windows), batch_size):
+        rest = iter(windows)
+        while part := list(islice(rest, batch_size)):
             with torch.inference_mode():
-                features = self.backbone(self.tensors(windows[start : start + batch_size]).to(device))
+                features = self.backbone(self.tensors(part).to(device))
             # Without a class token the mean over patches stands for the window (EventPretrain, classification).
             summary = features.cls if features.cls is not None else features.tokens.mean(1)
-            summaries, tokens = summary.float().cpu().numpy(), features.tokens.float().cpu().numpy()
-            for row in range(len(tokens)):
-                yield summaries[row], tokens[row], features.grid
+            yield part, summary.float().cpu().numpy(), features.tokens.float().cpu().numpy(), features.grid
 
 
-def load(path: str | Path, device: str = "cpu") -> LoadedEncoder:
+def load(
+    path: str | Path, device: str = "cpu", representation: Representation | Mapping[str, Any] | None = None
+) -> LoadedEncoder:
     """Return the encoder kept in the folder `path` (`out/encoder` of a run, or the run's folder itself).
 
+    A caller that feeds a certain `representation`, or a config of one, names it, and an encoder of another is refused.
+
     Raises:
-        ValueError: The folder holds no encoder, or a damaged one.
+        ValueError: The folder holds no encoder, or a damaged one, or one of another representation.
     """
     folder = Path(path)
-    if not (folder / "config.json").exists() and (folder / "encoder").is_dir():
+    if not (folder / CARD).exists() and (folder / "encoder").is_dir():
         folder = folder / "encoder"
+    if representation is not None:
+        wanted = build_representation(representation) if isinstance(representation, Mapping) else representation
+        check_representation(read_card(folder), wanted)
     backbone, card = load_encoder(folder)
     return assemble(backbone, card).to(device)
 
@@ -103,8 +121,15 @@ def assemble(backbone: nn.Module, card: EncoderCard) -> LoadedEncoder:
 
 
 def save_embeddings(path: str | Path, embeddings: Sequence[Embedding]) -> None:
-    """Write embeddings to an `.npz` with `t_us` (W,), `cls` (W, D), `tokens` (W, N, D) and `grid` (2,)."""
+    """Write embeddings to an `.npz` with `t_us` (W,), `cls` (W, D), `tokens` (W, N, D) and `grid` (2,).
+
+    Raises:
+        ValueError: There is none to write.
+    """
+    if not embeddings:
+        raise ValueError(f"expected at least one embedding to write to {path}, got none")
     target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{target.name}.tmp.npz")
     try:
         np.savez_compressed(
@@ -117,3 +142,10 @@ def save_embeddings(path: str | Path, embeddings: Sequence[Embedding]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _span(events: Events) -> tuple[int, int]:
+    """Return the window of `events`, `[t0, t1)`; of events without one, the time that they span."""
+    if events.window is not None:
+        return events.window
+    return (int(events.t[0]), int(events.t[-1]) + 1) if len(events) else (0, 1)

@@ -44,7 +44,7 @@ def nearest_neighbours(train: Features, labels: Labels, test: Features) -> Predi
     """Return predictions of k nearest neighbours by cosine similarity; k is chosen by cross-validation."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    smallest = min(np.unique(labels, return_counts=True)[1], default=0)
     candidates = [k for k in (1, 3, 5, 10, 20) if k <= max(1, smallest)]
     model = KNeighborsClassifier(metric="cosine", weights="distance")
     return _search(model, {"n_neighbors": candidates}, train, labels, test)

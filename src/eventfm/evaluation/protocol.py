@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.evaluation.probes import Probe
+from eventfm.evaluation.probes import Probe, ProbeError
 from eventfm.random import generator
 
 NUM_RESAMPLES = 10_000
@@ -52,10 +52,12 @@ def parts(splits: Sequence[str], folds: Sequence[int | None]) -> list[Part]:
     """Return one part per fold where every sample has a fold, else one part `train` to `test`.
 
     Raises:
-        ProtocolError: Neither is there.
+        ProtocolError: Neither is there, or there is one fold only.
     """
     if len(folds) and all(fold is not None for fold in folds):
         of = np.array(folds, np.int64)
+        if len(np.unique(of)) < 2:
+            raise ProtocolError(f"expected two folds or more, got fold {of[0]} alone: nothing is left to learn from")
         return [Part(np.flatnonzero(of != fold), np.flatnonzero(of == fold), int(fold)) for fold in np.unique(of)]
     names = np.array(splits)
     train, test = np.flatnonzero(names == "train"), np.flatnonzero(names == "test")
@@ -75,12 +77,20 @@ def score(
     labels: NDArray[np.int64],
     protocol: Sequence[Part],
 ) -> Score:
-    """Return how `probe` does: `features[i]` (N, D) are those of part `i`, since each may have its own encoder."""
+    """Return how `probe` does: `features[i]` (N, D) are those of part `i`, since each may have its own encoder.
+
+    Raises:
+        ProbeError: A part cannot be learnt from; the message says which one.
+    """
     correct = np.zeros(len(labels), bool)
     scored = np.zeros(len(labels), bool)
     settings = []
     for part, values in zip(protocol, features, strict=True):
-        prediction = probe(values[part.train], labels[part.train], values[part.test])
+        try:
+            prediction = probe(values[part.train], labels[part.train], values[part.test])
+        except ProbeError as error:
+            where = "" if part.fold is None else f", fold {part.fold}"
+            raise ProbeError(f"{name}, {probe_name}{where}: {error}") from error
         correct[part.test] = prediction.labels == labels[part.test]
         scored[part.test] = True
         settings.append(prediction.setting)

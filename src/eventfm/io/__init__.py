@@ -9,8 +9,10 @@ _PUBLIC = {
     "ArrayTrack": "eventfm.io.recording",
     "PictureTrack": "eventfm.io.recording",
     "FormatError": "eventfm.io.contract",
+    "UnknownFormatError": "eventfm.io.contract",
     "Reader": "eventfm.io.contract",
     "READERS": "eventfm.io.opening",
+    "detect_format": "eventfm.io.opening",
     "open_recording": "eventfm.io.opening",
     "WriteError": "eventfm.io.atomic",
     "list_recordings": "eventfm.io.store",
@@ -22,8 +24,8 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from eventfm.io.atomic import WriteError
-    from eventfm.io.contract import FormatError, Reader
-    from eventfm.io.opening import READERS, open_recording
+    from eventfm.io.contract import FormatError, Reader, UnknownFormatError
+    from eventfm.io.opening import READERS, detect_format, open_recording
     from eventfm.io.recording import ArrayRecording, ArrayTrack, PictureTrack
     from eventfm.io.store import list_recordings, save_recording, save_recordings
     from eventfm.io.summary import convert, summarise
@@ -35,8 +37,10 @@ __all__ = [
     "FormatError",
     "PictureTrack",
     "Reader",
+    "UnknownFormatError",
     "WriteError",
     "convert",
+    "detect_format",
     "list_recordings",
     "open_recording",
     "save_recording",

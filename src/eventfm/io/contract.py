@@ -15,6 +15,14 @@ class FormatError(ValueError):
     """Raised when a file is of no known format, or is damaged or cut off."""
 
 
+class UnknownFormatError(FormatError):
+    """Raised when no reader knows the format of a file."""
+
+
+class DamagedFileError(FormatError):
+    """Raised when a file begins as a known format does and cannot be read."""
+
+
 class Reader(NamedTuple):
     """A reader of one format; other packages add theirs under the entry point group `eventfm.reader`.
 

@@ -14,7 +14,7 @@ import hdf5plugin  # noqa: F401  (registers the blosc, zstd and lz4 filters)
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.io.contract import FormatError
+from eventfm.io.contract import DamagedFileError, FormatError
 
 h5py: Any = _h5py
 """h5py, which has no types; the other modules take it from here."""
@@ -72,13 +72,13 @@ def entry_name(i: int) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what h5py raises about a damaged file into `FormatError`."""
+    """Turn what h5py raises about a damaged file into `DamagedFileError`."""
     try:
         yield
     except FileNotFoundError:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise FormatError(f"{path}: damaged or cut off: {error}") from error
+        raise DamagedFileError(f"{path}: damaged or cut off: {error}") from error
 
 
 def require_hdf5(path: Path) -> None:

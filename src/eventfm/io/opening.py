@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from eventfm.events import OnError, Sensor
-from eventfm.io.contract import FormatError, Reader
+from eventfm.io.contract import DamagedFileError, FormatError, Reader, UnknownFormatError
 from eventfm.protocols import Recording
 from eventfm.registry import Registry
 
@@ -44,7 +44,8 @@ def open_recording(
     Raises:
         FileNotFoundError: Nothing is at `path`.
         PermissionError: It may not be read.
-        FormatError: No reader knows the format (the message says why each declined), or the file is damaged.
+        UnknownFormatError: No reader knows the format; the message says why each declined.
+        FormatError: The file is damaged.
         EventError: Events outside the sensor, or times that go backwards.
     """
     if on_error not in ("raise", "sort", "clamp"):
@@ -55,8 +56,22 @@ def open_recording(
     _require_readable(file)
     if inner is not None and format is None:
         format = "eventfm"
-    reader: Reader = READERS.get(format) if format else _find_reader(file)
+    reader: Reader = READERS.get(format or _find_format(file))
     return reader.open(whole if inner is not None else file, size, on_error)
+
+
+def detect_format(path: str | os.PathLike[str]) -> str:
+    """Return the name in `READERS` of the format of the file or folder at `path`, told by its content.
+
+    Raises:
+        FileNotFoundError: Nothing is at `path`.
+        PermissionError: It may not be read.
+        UnknownFormatError: No reader knows the format, or there is no content.
+        FormatError: It begins as a known format does and is damaged, or it could be of several formats.
+    """
+    file = Path(path)
+    _require_readable(file)
+    return _find_format(file)
 
 
 def split_id(path: Path) -> tuple[Path, str | None]:
@@ -74,23 +89,25 @@ def _require_readable(path: Path) -> None:
         if not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(f"the folder {path} may not be read; check its permissions")
         if not any(path.iterdir()):
-            raise FormatError(f"the folder {path} is empty; expected a recording")
+            raise UnknownFormatError(f"the folder {path} is empty; expected a recording")
         return
     if not path.is_file():
         raise FormatError(f"expected a file or a folder at {path}, which is neither")
     if not os.access(path, os.R_OK):
         raise PermissionError(f"the file {path} may not be read; check its permissions")
     if path.stat().st_size == 0:
-        raise FormatError(f"{path} is empty (0 bytes); expected a recording")
+        raise UnknownFormatError(f"{path} is empty (0 bytes); expected a recording")
 
 
-def _find_reader(path: Path) -> Reader:
+def _find_format(path: Path) -> str:
     scores: dict[str, float] = {}
     declined: list[str] = []
+    kind: type[FormatError] = UnknownFormatError
     for name in READERS:
         try:
             score = float(READERS.get(name).sniff(path))
         except ValueError as error:
+            kind = FormatError if isinstance(error, DamagedFileError) else kind
             declined.append(f"  {name}: {error}")
             continue
         if score > 0:
@@ -99,8 +116,7 @@ def _find_reader(path: Path) -> Reader:
             declined.append(f"  {name}: declined")
     best = [name for name, score in scores.items() if score == max(scores.values())]
     if not best:
-        raise FormatError(f"{path} is of no known format; tried:\n" + "\n".join(declined))
+        raise kind(f"{path} is of no known format; tried:\n" + "\n".join(declined))
     if len(best) > 1:
         raise FormatError(f"{path} could be {' or '.join(best)}; say which with format=")
-    reader: Reader = READERS.get(best[0])
-    return reader
+    return best[0]

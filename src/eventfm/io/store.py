@@ -93,11 +93,7 @@ def sniff(path: Path) -> float:
     """
     require_hdf5(path)
     with reading(path), h5py.File(path, "r") as file:
-        version = file.attrs.get(VERSION_KEY)
-    if version is None:
-        raise FormatError("it is an HDF5 file, but eventfm did not write it")
-    if version != VERSION:
-        raise FormatError(f"it is a store of version {version}; this eventfm reads version {VERSION}")
+        _require_version(file)
     return 1.0
 
 
@@ -111,13 +107,16 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> IndexedRe
     if path.exists() or not mark:
         name, identifier = str(path), ""
     file_path = Path(name)
-    sniff(file_path)
-    ids = list_recordings(file_path)
+    require_hdf5(file_path)
+    # One handle serves all looks: a store of thousands is opened once per recording, so each look counts.
     file = Hdf5File(file_path)
     with reading(file_path):
-        if identifier and identifier not in ids:
-            raise FormatError(f"{file_path} holds no recording {identifier!r}; it holds {_some(ids)}")
-        if not identifier and ids:
+        _require_version(file["/"])
+        many = file[ID_GROUP] if ID_GROUP in file["/"] else {}
+        if identifier and ("/" in identifier or identifier not in many):
+            raise FormatError(f"{file_path} holds no recording {identifier!r}; it holds {_some(sorted(many))}")
+        if not identifier and len(many):
+            ids = sorted(many)
             raise FormatError(
                 f"{file_path} holds {len(ids)} recordings: {_some(ids)}; "
                 f'open one of them with open_recording("{file_path}::{ids[0]}")'
@@ -136,6 +135,14 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> IndexedRe
         provenance = json.loads(read_text(root, "provenance"))
         tracks = _tracks(file, group)
     return IndexedRecording(file, group, "eventfm", sensor or stated, on_error, tracks, provenance)
+
+
+def _require_version(root: Any) -> None:
+    version = root.attrs.get(VERSION_KEY)
+    if version is None:
+        raise FormatError("it is an HDF5 file, but eventfm did not write it")
+    if version != VERSION:
+        raise FormatError(f"it is a store of version {version}; this eventfm reads version {VERSION}")
 
 
 def _tracks(file: Hdf5File, group: str) -> dict[str, Track]:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eventfm.api import demonstration
+from eventfm.api.demonstration import demo, subjects
+from eventfm.data.animate import MotionConfig
+
+
+def test_small_demo_runs_to_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demonstration, "NUM_SUBJECTS", 90)
+    monkeypatch.setattr(demonstration, "NUM_STEPS", 1)
+    short = MotionConfig(
+        sensor=(32, 32), duration_us=20_000, speed_px_s=(200.0, 400.0), pause_probability=0.0, threshold=(0.2, 0.3)
+    )
+    monkeypatch.setattr(demonstration, "MOTION", short)
+    helped = demo(tmp_path, num_seeds=1)
+    assert isinstance(helped, bool)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "seed0"]
+    assert sorted(path.name for path in (tmp_path / "seed0").iterdir()) == ["corpus", "pretrained", "probe"]
+    text = (tmp_path / "report.html").read_text()
+    assert ("did not help" in text) != helped
+    assert "gain of pretraining" in text
+    assert ("did NOT help" in capsys.readouterr().out) != helped
+
+
+def test_seeds_below_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one seed, got 0"):
+        demo(tmp_path / "out", num_seeds=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_subjects_are_each_a_digit_of_its_own() -> None:
+    found = list(subjects(0, 60))
+    assert len({subject.name for subject in found}) == 60
+    assert [subject.split for subject in found] == ["train"] * 40 + ["test"] * 20
+    assert all(subject.light.shape == (64, 64) and subject.light.dtype == np.float32 for subject in found)
+    assert min(subject.light.min() for subject in found) >= 0
+    assert max(subject.light.max() for subject in found) <= 1
+    assert {subject.label for subject in found} <= set("0123456789")
+    again = list(subjects(0, 60))
+    assert all(np.array_equal(a.light, b.light) and a.name == b.name for a, b in zip(found, again, strict=True))
+    assert [subject.name for subject in subjects(1, 60)] != [subject.name for subject in found]

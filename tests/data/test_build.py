@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from eventfm.config import ConfigError
+from eventfm.data.animate import AnimatedPictures
+from eventfm.data.build import DataConfig, Samples, build_samples, fingerprint, open_source, resolve_target
+from eventfm.data.collection import CollectionError, open_collection
+from eventfm.data.pairs import WindowSamples
+from eventfm.data.windows import WindowError
+from eventfm.events import Events, Sensor
+from eventfm.io import ArrayRecording, ArrayTrack, convert, save_recording, save_recordings
+from eventfm.representations import VoxelGrid
+
+
+def recording(seed: int, count: int = 600, frames: bool = False, frame_size: int = 32) -> ArrayRecording:
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 32, (2, count))
+    t = np.sort(rng.integers(0, 100_000, count))
+    events = Events.checked(x, y, t, rng.integers(0, 2, count), Sensor(32, 32))
+    pictures = rng.integers(0, 256, (11, frame_size, frame_size)).astype(np.uint8)
+    return ArrayRecording(events, {"frames": ArrayTrack(np.arange(11) * 10_000, pictures)} if frames else {})
+
+
+def store(path: Path, count: int, frames: bool = False) -> Path:
+    return save_recordings(path, {f"r{seed:02d}": recording(seed, frames=frames) for seed in range(count)})
+
+
+def built(**values: object) -> Samples:
+    config = DataConfig.parse({"window": {"duration_us": 10_000}, **values})
+    return build_samples(open_source(config), config, VoxelGrid(3), VoxelGrid(1), (32, 32))
+
+
+def windows(samples: object) -> tuple[tuple[int, tuple], ...]:
+    assert isinstance(samples, WindowSamples)
+    return samples.windows
+
+
+def test_target_is_frames_where_every_recording_has_them(tmp_path: Path) -> None:
+    with_frames = built(path=str(store(tmp_path / "a.h5", 2, frames=True)))
+    assert with_frames.target == "frames"
+    assert all(window.frames for _, window in windows(with_frames.training))
+    mixed = {"a": recording(0, frames=True), "b": recording(1)}
+    without = built(path=str(save_recordings(tmp_path / "b.h5", mixed)))
+    assert without.target == "events"
+    assert not any(window.frames for _, window in windows(without.training))
+
+
+def test_windows_without_frames_take_the_events_as_target(tmp_path: Path) -> None:
+    path = str(store(tmp_path / "a.h5", 2, frames=True))
+    by_count = {"by": "count", "num_events": 50}
+    assert built(path=path, window=by_count).target == "events"
+    with pytest.raises(WindowError, match=r"needs windows between frames, got data\.window\.by=count"):
+        built(path=path, window=by_count, target="frames")
+    between = built(path=path, window={"by": "frames"}, target="events")
+    assert between.target == "events"
+    assert all(window.frames for _, window in windows(between.training))
+
+
+def test_frames_asked_for_and_not_there(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.h5", 1)
+    assert resolve_target(open_collection(path), DataConfig(target="frames")) == "frames"
+    with pytest.raises(WindowError, match=r"a recording with frames .* target=events"):
+        built(path=str(path), target="frames")
+
+
+def test_of_few_recordings_the_end_is_held_out(tmp_path: Path) -> None:
+    samples = built(path=str(store(tmp_path / "a.h5", 3)), holdout=0.2)
+    held_out = windows(samples.held_out)
+    assert {number for number, _ in held_out} == {0, 1, 2}
+    for number in range(3):
+        last = max(window.stop for n, window in windows(samples.training) if n == number)
+        assert last <= min(window.start for n, window in held_out if n == number)
+    assert len(samples.identity) == 3
+
+
+@pytest.mark.parametrize(("holdout", "expected"), [(0.25, 3), (0.02, 1)])
+def test_of_many_recordings_whole_ones_are_held_out(tmp_path: Path, holdout: float, expected: int) -> None:
+    path = str(store(tmp_path / "a.h5", 12))
+    samples = built(path=path, holdout=holdout)
+    kept, held = ({number for number, _ in windows(part)} for part in (samples.training, samples.held_out))
+    assert len(held) == expected
+    assert kept | held == set(range(12))
+    assert not kept & held
+    assert len(samples.identity) == 12 - expected
+    assert not any(f"r{number:02d}" in item for item in samples.identity for number in held)
+    assert {number for number, _ in windows(built(path=path, holdout=holdout).held_out)} == held
+
+
+def test_names_decide_what_is_held_out_not_their_order(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.h5", 12)
+    table = tmp_path / "t.csv"
+
+    def trained_on(names: list[str]) -> set[str]:
+        table.write_text("\n".join(["path", *names]) + "\n")
+        return set(built(path=str(path), labels=str(table), holdout=0.25).identity)
+
+    names = [f"r{n:02d}" for n in range(12)]
+    assert trained_on(names) == trained_on(names[::-1])
+
+
+def test_nothing_is_held_out_where_nothing_is_asked(tmp_path: Path) -> None:
+    for count in (2, 12):
+        samples = built(path=str(store(tmp_path / f"{count}.h5", count)), holdout=0)
+        assert samples.held_out is None
+        assert len(samples.identity) == count
+
+
+def test_nothing_is_left_to_train_on(tmp_path: Path) -> None:
+    empty = {f"r{n}": recording(n, count=0) for n in range(12)}
+    with pytest.raises(WindowError, match="are they empty"):
+        built(path=str(save_recordings(tmp_path / "a.h5", empty)))
+    held_out = windows(built(path=str(store(tmp_path / "b.h5", 12))).held_out)[0][0]
+    only = {f"r{n:02d}": recording(n, count=600 if n == held_out else 0) for n in range(12)}
+    with pytest.raises(WindowError, match=r"1 of 12 recordings are held out and the others are empty"):
+        built(path=str(save_recordings(tmp_path / "c.h5", only)))
+
+
+def test_fingerprint_tells_the_content_not_the_name_or_format(tmp_path: Path) -> None:
+    save_recording(tmp_path / "one.h5", recording(5))
+    convert(tmp_path / "one.h5", tmp_path / "other.npz")
+    save_recordings(tmp_path / "many.h5", {"x": recording(5), "y": recording(6), "z": recording(5, count=601)})
+    collections = [open_collection(tmp_path / name) for name in ("one.h5", "other.npz", "many.h5")]
+    one, other, x = (fingerprint(collection, 0) for collection in collections)
+    assert one == other == x
+    assert len({x, fingerprint(collections[2], 1), fingerprint(collections[2], 2)}) == 3
+
+
+def test_identity_lists_name_and_content(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.h5", 2)
+    collection = open_collection(path)
+    expected = tuple(f"::r{n:02d} {fingerprint(collection, n)}" for n in range(2))
+    assert built(path=str(path)).identity == expected
+    single = save_recording(tmp_path / "alone.h5", recording(0))
+    assert built(path=str(single)).identity == (f"alone.h5 {fingerprint(collection, 0)}",)
+
+
+def test_split_and_fold_choose(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.h5", 4)
+    table = tmp_path / "t.csv"
+    table.write_text("path,split,fold\nr00,train,0\nr01,train,1\nr02,test,0\nr03,test,1\n")
+    chosen = built(path=str(path), labels=str(table), split="train", exclude_fold=1)
+    assert [item.split()[0] for item in chosen.identity] == ["r00"]
+
+
+def test_pictures_alone_are_animated(tmp_path: Path) -> None:
+    for n in range(10):
+        grey = np.random.default_rng(n).integers(0, 256, (16, 16)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{n}.png"), grey)
+    samples = built(images=str(tmp_path), motion={"sensor": [32, 32]})
+    assert isinstance(samples.training, AnimatedPictures)
+    assert samples.target == "frames"
+    assert [path.name for path in samples.training.pictures] == [f"{n}.png" for n in range(9)]
+    assert samples.held_out is not None
+    assert len(samples.held_out) == 1
+    assert [item.split()[0] for item in samples.identity] == [f"{n}.png" for n in range(9)]
+    with pytest.raises(CollectionError, match=r"data\.split chooses among recordings"):
+        built(images=str(tmp_path), split="train")
+    with pytest.raises(CollectionError, match=r"leave data\.target out"):
+        built(images=str(tmp_path), target="events")
+
+
+def test_nothing_pointed_at() -> None:
+    with pytest.raises(CollectionError, match="nothing to train on"):
+        open_source(DataConfig())
+
+
+@pytest.mark.parametrize(
+    "values", [{"holdout": 1.0}, {"image_size": 0}, {"num_workers": -1}, {"window": {"num_events": 0}}]
+)
+def test_values_out_of_range(values: dict) -> None:
+    with pytest.raises(ConfigError):
+        DataConfig.parse(values)
