@@ -18,7 +18,12 @@ def make(t: list[int], x: int = 1, y: int = 2) -> Events:
 
 def test_checked_gives_the_contract() -> None:
     events = Events.checked([1, 2], [3, 4], [5, 6], [-1, 1], SENSOR)
-    assert (events.x.dtype, events.y.dtype, events.t.dtype, events.p.dtype) == (np.uint16, np.uint16, np.int64, np.uint8)
+    assert (events.x.dtype, events.y.dtype, events.t.dtype, events.p.dtype) == (
+        np.uint16,
+        np.uint16,
+        np.int64,
+        np.uint8,
+    )
     assert events.p.tolist() == [0, 1]
     assert len(events) == 2
 
@@ -43,7 +48,7 @@ def test_outside_is_refused_and_named(x: int, y: int) -> None:
 
 def test_time_backwards_is_refused_sorted_or_clamped() -> None:
     x, y, t, p = [0, 1, 2, 3], [0] * 4, [5, 3, 7, 6], [1] * 4
-    with pytest.raises(EventError, match="backwards 2 times.*from 5 us to 3 us at event 1.*sort.*clamp"):
+    with pytest.raises(EventError, match=r"backwards 2 times.*from 5 us to 3 us at event 1.*sort.*clamp"):
         Events.checked(x, y, t, p, SENSOR)
     with pytest.warns(UserWarning, match="mended by sort"):
         assert Events.checked(x, y, t, p, SENSOR, on_error="sort").x.tolist() == [1, 0, 3, 2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eventfm.api import demonstration
-from eventfm.api.demonstration import demo, subjects
+from eventfm.api.demonstration import beyond_the_spread, demo, subjects
 from eventfm.data.animate import MotionConfig
 
 
@@ -15,14 +15,11 @@ def test_small_demo_runs_to_its_report(
 ) -> None:
     monkeypatch.setattr(demonstration, "NUM_SUBJECTS", 90)
     monkeypatch.setattr(demonstration, "NUM_STEPS", 1)
-    short = MotionConfig(
-        sensor=(32, 32), duration_us=20_000, speed_px_s=(200.0, 400.0), pause_probability=0.0, threshold=(0.2, 0.3)
-    )
+    short = MotionConfig(sensor=(32, 32), kind="saccades", duration_us=30_000, speed_px_s=(200.0, 400.0))
     monkeypatch.setattr(demonstration, "MOTION", short)
-    helped = demo(tmp_path, num_seeds=1)
+    helped = demo(tmp_path, num_seeds=2)
     assert isinstance(helped, bool)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "seed0"]
-    assert sorted(path.name for path in (tmp_path / "seed0").iterdir()) == ["corpus", "pretrained", "probe"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "probe", "report.html", "seed0", "seed1"]
     text = (tmp_path / "report.html").read_text()
     assert ("did not help" in text) != helped
     assert "gain of pretraining" in text
@@ -36,13 +33,21 @@ def test_seeds_below_one_are_refused(tmp_path: Path) -> None:
 
 
 def test_subjects_are_each_a_digit_of_its_own() -> None:
-    found = list(subjects(0, 60))
+    found = list(subjects(60))
     assert len({subject.name for subject in found}) == 60
     assert [subject.split for subject in found] == ["train"] * 40 + ["test"] * 20
     assert all(subject.light.shape == (64, 64) and subject.light.dtype == np.float32 for subject in found)
     assert min(subject.light.min() for subject in found) >= 0
     assert max(subject.light.max() for subject in found) <= 1
     assert {subject.label for subject in found} <= set("0123456789")
-    again = list(subjects(0, 60))
+    again = list(subjects(60))
     assert all(np.array_equal(a.light, b.light) and a.name == b.name for a, b in zip(found, again, strict=True))
-    assert [subject.name for subject in subjects(1, 60)] != [subject.name for subject in found]
+
+
+def test_help_must_be_beyond_the_spread() -> None:
+    sure = [(0.10, 0.06, 0.14), (0.12, 0.08, 0.16), (0.11, 0.07, 0.15)]
+    assert beyond_the_spread(sure)
+    assert beyond_the_spread(sure[:1])
+    assert not beyond_the_spread([*sure, (0.01, -0.02, 0.04)])
+    assert not beyond_the_spread([(0.02, 0.01, 0.03), (0.30, 0.2, 0.4), (0.02, 0.01, 0.03)])
+    assert not beyond_the_spread([(-0.1, -0.14, -0.06)])

@@ -175,3 +175,10 @@ def test_nothing_pointed_at() -> None:
 def test_values_out_of_range(values: dict) -> None:
     with pytest.raises(ConfigError):
         DataConfig.parse(values)
+
+
+def test_windows_between_frames_become_windows_by_time_for_the_encoder(tmp_path: Path) -> None:
+    path, shorter = str(store(tmp_path / "a.h5", 3, frames=True)), {"duration_us": 7000}
+    between = built(path=path, window=shorter)
+    assert (between.target, between.window.by, between.window.duration_us) == ("frames", "time", 10_000)
+    assert built(path=path, window=shorter, target="events").window.duration_us == 7000

@@ -80,3 +80,16 @@ def test_subjects_have_names_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="'a'"):
         film(tmp_path, subjects("aba"), MOTION, 0)
     assert not (tmp_path / "recordings.h5").exists()
+
+
+def test_saccades_keep_a_frame_at_each_turn(tmp_path: Path) -> None:
+    motion = MotionConfig(sensor=(32, 24), kind="saccades", duration_us=60_000, speed_px_s=(200.0, 200.0))
+    store, _ = film(tmp_path, subjects("a"), motion, 0)
+    recording = open_collection(store).entries[0].recording
+    frames = recording.tracks["frames"]
+    assert frames.times.tolist() == [0, 20_000, 40_000, 60_000]
+    # Round a triangle: the last frame is the first again, and the turns between are elsewhere.
+    np.testing.assert_allclose(frames.read(3), frames.read(0), atol=2)
+    assert np.abs(frames.read(1).astype(int) - frames.read(0)).max() > 5000
+    assert np.abs(frames.read(2).astype(int) - frames.read(1)).max() > 5000
+    assert len(cut(recording, WindowConfig(by="frames"))) == 3

@@ -13,7 +13,7 @@ HEADER = ["features", "probe", "accuracy, mean %", "standard deviation", "each s
 def write_demo_report(out: Path, rows: list[list[str]], helped: bool, num_seeds: int) -> None:
     """Write `report.html` into `out`."""
     pictures = []
-    latest = max((out / "seed0" / "pretrained" / "pictures").glob("step_*.png"), default=None)
+    latest = max((out / "seed0" / "pictures").glob("step_*.png"), default=None)
     if latest is not None:
         caption = "Held-out samples of seed 0: events, what was visible, target, prediction, tokens."
         pictures = [(caption, read_picture(latest))]
@@ -35,7 +35,8 @@ def write_demo_report(out: Path, rows: list[list[str]], helped: bool, num_seeds:
                 "transformer is pretrained on the training recordings without their labels, to draw how the light "
                 "changed where it sees no events. Then it is frozen, and a linear probe learns the digits from its "
                 "features. 'untrained' is the same network before pretraining; 'counts' are classifiers on the number "
-                "of events per pixel. The folders seed0, seed1, ... hold each run with its own report.",
+                "of events per pixel. The folders seed0, seed1, ... hold each run with its own report, the folder "
+                "probe every row.",
                 pictures=pictures,
             ),
         ],

@@ -14,7 +14,7 @@ from eventfm.data.collection import open_collection
 from eventfm.data.windows import WindowConfig
 from eventfm.deployment.predict import LoadedEncoder, load, save_embeddings
 from eventfm.events import Events, OnError, Sensor
-from eventfm.models import check_representation
+from eventfm.models.encoder import check_representation
 from eventfm.protocols import Embedding, Recording, Representation
 from eventfm.representations import build as build_representation
 

@@ -154,7 +154,7 @@ def _card(
         in_channels=representation.channels,
         input_size=image_size,
         representation=describe(representation),
-        window=config.data.window.model_dump(mode="json"),
+        window=samples.window.model_dump(mode="json"),
         sensor={"width": sensor.width, "height": sensor.height, "name": sensor.name, "inferred": sensor.inferred},
         method=str(config.method["name"]),
         recipe=config.model_dump(mode="json", exclude={"out"}),

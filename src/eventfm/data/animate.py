@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from eventfm.data.transforms import AugmentConfig, disturb, draw, whole
 from eventfm.events import Sensor
 from eventfm.protocols import Representation
 from eventfm.random import generator
-from eventfm.simulation.motion import random_planar_motion
+from eventfm.simulation.motion import Path as MotionPath
+from eventfm.simulation.motion import random_planar_motion, saccades
 from eventfm.simulation.render import Clip, linear, make_clip
 from eventfm.simulation.sensor import SensorConfig
 
@@ -27,12 +29,15 @@ class MotionConfig(Config):
 
     sensor: tuple[PositiveInt, PositiveInt] = (128, 128)
     """Width and height of the simulated sensor, pixels."""
+    kind: Literal["planar", "saccades"] = "planar"
+    """`planar`: a camera that moves at random before the picture; `saccades`: three movements round a triangle, as
+    N-MNIST and N-Caltech101 were recorded."""
     duration_us: PositiveInt = 50_000
     """Length of a clip, microseconds."""
     speed_px_s: tuple[PositiveFloat, PositiveFloat] = (20.0, 500.0)
-    """Range of the mean speed in pixels per second, log-uniform."""
+    """Range of the mean speed in pixels per second, log-uniform (for `saccades` that of each movement)."""
     pause_probability: float = Field(default=0.2, ge=0, le=1)
-    """Chance that a clip has a pause."""
+    """Chance that a planar clip has a pause."""
     threshold: tuple[PositiveFloat, PositiveFloat] = (0.1, 0.5)
     """Range of the contrast threshold, natural-log units, log-uniform; ON and OFF differ by about a tenth."""
     sigma: float = 0.03
@@ -79,13 +84,22 @@ class AnimatedPictures:
 def random_clip(light: NDArray[np.float32], motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> Clip:
     """Return a clip of a picture in linear light (H', W') under a motion and a sensor drawn from `rng`."""
     size = sensor.height, sensor.width
-    path = random_planar_motion(
-        rng, size, motion.duration_us, _log_uniform(rng, motion.speed_px_s), motion.pause_probability
-    )
+    path, config = random_shot(motion, sensor, rng)
+    return make_clip(light, path, (0, motion.duration_us), size, config)
+
+
+def random_shot(motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> tuple[MotionPath, SensorConfig]:
+    """Return a path from 0 to `duration_us` and a sensor, both drawn from `rng`."""
+    size = sensor.height, sensor.width
+    speed = _log_uniform(rng, motion.speed_px_s)
+    path: MotionPath
+    if motion.kind == "saccades":
+        path = saccades(speed * motion.duration_us * 1e-6 / 3, motion.duration_us // 3)
+    else:
+        path = random_planar_motion(rng, size, motion.duration_us, speed, motion.pause_probability)
     c_pos = _log_uniform(rng, motion.threshold)
     c_neg = c_pos * float(np.clip(rng.normal(1, 0.1), 0.7, 1.4))
-    config = SensorConfig(c_pos=c_pos, c_neg=c_neg, sigma=motion.sigma, seed=int(rng.integers(2**62)))
-    return make_clip(light, path, (0, motion.duration_us), size, config)
+    return path, SensorConfig(c_pos=c_pos, c_neg=c_neg, sigma=motion.sigma, seed=int(rng.integers(2**62)))
 
 
 def find_pictures(folder: Path) -> list[Path]:

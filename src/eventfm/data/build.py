@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, PositiveInt
 
 from eventfm.config import Config
@@ -76,6 +77,9 @@ class Samples:
     training: SampleSet
     held_out: SampleSet | None
     target: str
+    window: WindowConfig
+    """How a recording without frames is to be cut for this encoder: windows between frames become windows by time, of
+    their median length; of animated pictures, as long as the clips."""
     identity: tuple[str, ...]
     """Every recording or picture that training reads, with a hash of its content."""
 
@@ -153,7 +157,11 @@ def build_samples(
         f"{source.collection.entries[n].name or Path(str(config.path)).name} {fingerprint(source.collection, n)}"
         for n in used
     )
-    return Samples(samples(training), samples(held_out) if held_out else None, target, identity)
+    later = window
+    if window.by == "frames":
+        typical = int(np.median([w.stop - w.start for _, w in training]))
+        later = window.model_copy(update={"by": "time", "duration_us": typical})
+    return Samples(samples(training), samples(held_out) if held_out else None, target, later, identity)
 
 
 def resolve_target(collection: Collection, config: DataConfig) -> Target:
@@ -215,4 +223,5 @@ def _animated(
         return AnimatedPictures(pictures, config.motion, source.sensor, representation, image_size, config.augment)
 
     identity = tuple(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in kept)
-    return Samples(samples(kept), samples(rest) if rest else None, "frames", identity)
+    window = config.window.model_copy(update={"by": "time", "duration_us": config.motion.duration_us})
+    return Samples(samples(kept), samples(rest) if rest else None, "frames", window, identity)

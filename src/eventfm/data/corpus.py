@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.data.animate import MotionConfig, random_clip
+from eventfm.data.animate import MotionConfig, random_shot
 from eventfm.events import Sensor
 from eventfm.io import ArrayRecording, ArrayTrack, save_recordings
 from eventfm.protocols import Recording
 from eventfm.random import generator
+from eventfm.simulation.render import make_clip, render
 
 TABLE = "labels.csv"
 
@@ -38,12 +39,12 @@ def film(
     subjects: Iterable[Subject],
     motion: MotionConfig,
     seed: int,
-    on_progress: Callable[[], Any] = lambda: None,
 ) -> tuple[Path, Path]:
     """Film every subject once and return (store, table): `recordings.h5` and `labels.csv` in `folder`.
 
-    A recording has the events of one clip and a track `frames` with the frames, uint16 in linear light, that bound
-    it. Motion and sensor of a clip depend on `seed` and the subject's name alone.
+    A recording has the events of one clip and a track `frames` with clean frames, uint16 in linear light: those that
+    bound the clip or, of saccades, each of its three movements. Motion and sensor of a clip depend on `seed` and the
+    subject's name alone.
 
     Raises:
         WriteError: The system refused to write; nothing half-written is left.
@@ -51,13 +52,15 @@ def film(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sensor = Sensor(*motion.sensor, name="simulated")
+    size = sensor.height, sensor.width
+    times = np.linspace(0, motion.duration_us, 4 if motion.kind == "saccades" else 2).astype(np.int64)
     rows: list[dict[str, Any]] = []
 
     def recordings() -> Iterator[tuple[str, Recording]]:
         for subject in subjects:
-            clip = random_clip(subject.light, motion, sensor, generator(seed, "film", subject.name))
-            frames = np.rint(np.stack([clip.first, clip.last]) * 65535).astype(np.uint16)
-            times = np.array([0, motion.duration_us], np.int64)
+            path, config = random_shot(motion, sensor, generator(seed, "film", subject.name))
+            clip = make_clip(subject.light, path, (0, motion.duration_us), size, config)
+            frames = render(subject.light, path, times, size)
             events = replace(clip.events, sensor=sensor, window=None)
             rows.append(
                 {
@@ -67,7 +70,6 @@ def film(
                     "fold": "" if subject.fold is None else subject.fold,
                 }
             )
-            on_progress()
             yield subject.name, ArrayRecording(events, {"frames": ArrayTrack(times, frames)}, "simulated")
 
     store = save_recordings(

@@ -84,6 +84,8 @@ def cut_collection(
 ) -> tuple[list[tuple[int, Window]], list[tuple[int, Window]]]:
     """Return (training, held-out) windows: of each recording, the last `holdout` share of its windows is held out.
 
+    Of a recording with a single window nothing is held out.
+
     Held-out windows never overlap training windows, not even where these are moved about (`Window.limit`). Windows
     that reach into the held-out stretch, because they overlap each other, are left out of both.
 
@@ -94,7 +96,8 @@ def cut_collection(
     held_out: list[tuple[int, Window]] = []
     for number, entry in enumerate(collection.entries):
         windows = cut(entry.recording, config)
-        num_held = int(np.ceil(holdout * len(windows))) if holdout else 0
+        # A single window is trained on rather than watched.
+        num_held = max(0, min(int(np.ceil(holdout * len(windows))), len(windows) - 1))
         kept, rest = windows[: len(windows) - num_held], windows[len(windows) - num_held :]
         first = min((window.start for window in rest), default=None)
         training += [(number, w._replace(limit=first)) for w in kept if first is None or w.stop <= first]

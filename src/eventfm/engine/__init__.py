@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "CheckpointError": "checkpoint",
-    "CheckpointWriteError": "checkpoint",
-    "DiskFullError": "checkpoint",
-    "Hooks": "hooks",
-    "RunFolder": "run_folder",
-    "RunFolderError": "run_folder",
-    "TrainResult": "trainer",
-    "TrainSettings": "settings",
-    "TrainingError": "guard",
-    "train": "trainer",
-}
+import lazy_loader
 
 if TYPE_CHECKING:
     from eventfm.engine.checkpoint import CheckpointError, CheckpointWriteError, DiskFullError
@@ -39,11 +27,14 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at first use, so that importing the package does not import torch."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'eventfm.engine' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"eventfm.engine.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoint": ["CheckpointError", "CheckpointWriteError", "DiskFullError"],
+        "guard": ["TrainingError"],
+        "hooks": ["Hooks"],
+        "run_folder": ["RunFolder", "RunFolderError"],
+        "settings": ["TrainSettings"],
+        "trainer": ["TrainResult", "train"],
+    },
+)

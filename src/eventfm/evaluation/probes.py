@@ -37,7 +37,7 @@ def linear(train: Features, labels: Labels, test: Features) -> Prediction:
     """
     from sklearn.linear_model import LogisticRegression
 
-    return _search(LogisticRegression(max_iter=2000), {"C": [1e-3, 1e-2, 1e-1, 1.0, 10.0]}, train, labels, test)
+    return _search(LogisticRegression(max_iter=1000, tol=1e-3), {"C": [1e-3, 1e-2, 1e-1, 1.0]}, train, labels, test)
 
 
 def nearest_neighbours(train: Features, labels: Labels, test: Features) -> Prediction:

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "ArrayRecording": "eventfm.io.recording",
-    "ArrayTrack": "eventfm.io.recording",
-    "PictureTrack": "eventfm.io.recording",
-    "FormatError": "eventfm.io.contract",
-    "UnknownFormatError": "eventfm.io.contract",
-    "Reader": "eventfm.io.contract",
-    "READERS": "eventfm.io.opening",
-    "detect_format": "eventfm.io.opening",
-    "open_recording": "eventfm.io.opening",
-    "WriteError": "eventfm.io.atomic",
-    "list_recordings": "eventfm.io.store",
-    "save_recording": "eventfm.io.store",
-    "save_recordings": "eventfm.io.store",
-    "convert": "eventfm.io.summary",
-    "summarise": "eventfm.io.summary",
-}
+import lazy_loader
 
 if TYPE_CHECKING:
     from eventfm.io.atomic import WriteError
@@ -48,17 +32,14 @@ __all__ = [
     "summarise",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at first use, so that importing the package stays light."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'eventfm.io' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "atomic": ["WriteError"],
+        "contract": ["FormatError", "Reader", "UnknownFormatError"],
+        "opening": ["READERS", "detect_format", "open_recording"],
+        "recording": ["ArrayRecording", "ArrayTrack", "PictureTrack"],
+        "store": ["list_recordings", "save_recording", "save_recordings"],
+        "summary": ["convert", "summarise"],
+    },
+)

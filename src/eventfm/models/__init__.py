@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from eventfm.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
-    from eventfm.models.encoder import EncoderCard, check_representation, load_encoder, save_encoder
     from eventfm.protocols import Backbone
 
 BACKBONES = Registry(
@@ -20,14 +19,7 @@ BACKBONES = Registry(
     },
 )
 
-_PUBLIC = {
-    "EncoderCard": "eventfm.models.encoder",
-    "check_representation": "eventfm.models.encoder",
-    "load_encoder": "eventfm.models.encoder",
-    "save_encoder": "eventfm.models.encoder",
-}
-
-__all__ = ["BACKBONES", "EncoderCard", "build_backbone", "check_representation", "load_encoder", "save_encoder"]
+__all__ = ["BACKBONES", "build_backbone"]
 
 
 def build_backbone(name: str, in_channels: int, image_size: int | tuple[int, int], **arguments: Any) -> Backbone:
@@ -46,18 +38,3 @@ def build_backbone(name: str, in_channels: int, image_size: int | tuple[int, int
             raise ValueError(f"unknown argument {key!r} of backbone {name!r}{did_you_mean(key, known)}")
     backbone: Backbone = builder(in_channels, image_size, **arguments)
     return backbone
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at first use, so that the package itself stays light."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'eventfm.models' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from eventfm.registry import Registry
 
@@ -15,13 +17,6 @@ REPRESENTATIONS = Registry(
     },
 )
 
-_PUBLIC = {
-    "VoxelGrid": "eventfm.representations.grids",
-    "PolarityCounts": "eventfm.representations.grids",
-    "StackedHistogram": "eventfm.representations.grids",
-    "build": "eventfm.representations.configs",
-    "describe": "eventfm.representations.configs",
-}
 
 if TYPE_CHECKING:
     from eventfm.representations.configs import build, describe
@@ -29,17 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["REPRESENTATIONS", "PolarityCounts", "StackedHistogram", "VoxelGrid", "build", "describe"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at first use, so that the package itself stays light."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'eventfm.representations' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "configs": ["build", "describe"],
+        "grids": ["PolarityCounts", "StackedHistogram", "VoxelGrid"],
+    },
+)

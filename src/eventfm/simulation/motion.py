@@ -78,13 +78,13 @@ class Waypoints:
         return np.array([[1.0, 0.0, x0 + share * (x1 - x0)], [0.0, 1.0, y0 + share * (y1 - y0)], [0.0, 0.0, 1.0]])
 
 
-def saccades(amplitude_px: float) -> Waypoints:
+def saccades(amplitude_px: float, leg_us: int = 100_000) -> Waypoints:
     """Return three movements of 100 ms round a triangle, as N-MNIST and N-Caltech101 were recorded.
 
     The triangle is `amplitude_px` wide and high (Orchard et al., Frontiers in Neuroscience 2015, section 2).
     """
     half = amplitude_px / 2
-    return Waypoints(((-half, -half), (0.0, half), (half, -half), (-half, -half)), 100_000)
+    return Waypoints(((-half, -half), (0.0, half), (half, -half), (-half, -half)), leg_us)
 
 
 @dataclass(frozen=True, eq=False)
