@@ -29,7 +29,7 @@ MOTION = MotionConfig(
     sensor=(32, 32), kind="saccades", duration_us=300_000, speed_px_s=(50.0, 70.0), threshold=(0.2, 0.4)
 )
 NUM_SUBJECTS = 1200
-NUM_STEPS = 800
+NUM_STEPS = 500
 BASELINES = ("ridge", "rbf_svm")
 
 
