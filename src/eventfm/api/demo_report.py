@@ -15,7 +15,7 @@ def write_demo_report(out: Path, rows: list[list[str]], helped: bool, num_seeds:
     pictures = []
     latest = max((out / "seed0" / "pictures").glob("step_*.png"), default=None)
     if latest is not None:
-        caption = "Held-out samples of seed 0: events, what was visible, target, prediction, tokens."
+        caption = "Held-out samples of seed 0: events, what was visible, target, what was drawn of the rest, tokens."
         pictures = [(caption, read_picture(latest))]
     write_report(
         out / "report.html",

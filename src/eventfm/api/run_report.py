@@ -47,7 +47,7 @@ class RunPictures:
         return self.out / "pictures"
 
     def __call__(self, objective: Any, step: int) -> None:
-        """Write `step_<step>.png`: input, target, what was visible, prediction, and a map of the tokens."""
+        """Write `step_<step>.png`: input, what was visible, target, what was drawn, and a map of the tokens."""
         self.folder.mkdir(exist_ok=True)
         save_picture(self.folder / f"step_{step:07d}.png", self.draw(objective))
 
@@ -77,7 +77,7 @@ class RunPictures:
                     ("events, summed", signed_map(images["input"][i])),
                     ("visible", hide_patches(signed_map(images["input"][i]), hidden)),
                     ("target", target),
-                    ("prediction", signed_map(images["prediction"][i], limit)),
+                    ("drawn", hide_patches(signed_map(images["prediction"][i], limit), ~hidden)),
                     ("tokens, PCA", maps[i].repeat(backbone.stride, 0).repeat(backbone.stride, 1)),
                 ]
             )
@@ -95,7 +95,7 @@ def write_run_report(
         seen = [
             (
                 "Held-out samples: events summed over the window; what the network saw; the standardised target; what "
-                "it drew for every patch (only hidden ones are scored); and its tokens, like colours for like features."
+                "it drew for the hidden patches; and its tokens, like colours for like features."
                 if pictures.samples.held_out
                 else "Training samples (nothing was held out), as above.",
                 read_picture(latest),
