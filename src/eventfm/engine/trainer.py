@@ -63,8 +63,8 @@ def train(
 
     `make_batches(rank, world_size)` gives a rank's batches of `settings.per_rank(world_size)` samples; step `s` takes
     the micro-batches `s * accumulate + i`. `config` is what the run is known by (the settings alone by default): a
-    folder with another one is refused, except for the keys in `may_differ`. Resumed on as many ranks, a run ends with
-    the same bits as one that was never stopped. SIGTERM and SIGUSR1 save after the step under way and return.
+    folder with another one is refused, except for the keys in `may_differ`. Resumed on as many ranks and threads, a run
+    ends with the same bits as one that was never stopped. SIGTERM and SIGUSR1 save after the step under way and return.
 
     Raises:
         ValueError: Settings, folder, checkpoint or batches do not fit together; or the loss stays infinite or NaN.
