@@ -8,6 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+OUTSIDE = np.uint16(65535)
+"""No sensor has a grid this large, so it can mark a coordinate that lies outside the crop."""
+
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def crop_events(
@@ -15,31 +18,28 @@ def crop_events(
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.uint8],
-    box: tuple[int, int, int, int],
-    grid: tuple[int, int],
-    flip: bool,
+    column_of: NDArray[np.uint16],
+    row_of: NDArray[np.uint16],
 ) -> Any:
-    """Return columns x, y, t, p of the events inside `box` (left, top, width, height), in order.
+    """Return columns x, y, t, p of the events inside a crop, in order, with coordinates on its grid.
 
-    Coordinates are brought to `grid` (rows, columns), which is no larger than the box, by whole-number scaling, and
-    mirrored left to right with `flip`.
+    `column_of` (sensor width,) and `row_of` (sensor height,) say where each coordinate goes, or `OUTSIDE`.
     """
-    left, top, width, height = box
-    rows, columns = grid
     out_x, out_y = np.empty(len(x), np.uint16), np.empty(len(x), np.uint16)
     out_t, out_p = np.empty(len(x), np.int64), np.empty(len(x), np.uint8)
-    # A coordinate's place on the grid is looked up: cheaper than a division for every event.
-    column_of, row_of = np.empty(width, np.uint16), np.empty(height, np.uint16)
-    for i in range(width):
-        column = i * columns // width
-        column_of[i] = columns - 1 - column if flip else column
-    for i in range(height):
-        row_of[i] = i * rows // height
     count = 0
     for i in range(len(x)):
-        u, v = np.int64(x[i]) - left, np.int64(y[i]) - top
-        if 0 <= u < width and 0 <= v < height:
-            out_x[count], out_y[count] = column_of[u], row_of[v]
-            out_t[count], out_p[count] = t[i], p[i]
-            count += 1
+        # Written in any case and overwritten if outside: a branch that is taken at random costs more.
+        column, row = column_of[x[i]], row_of[y[i]]
+        out_x[count], out_y[count] = column, row
+        out_t[count], out_p[count] = t[i], p[i]
+        count += np.int64((column != OUTSIDE) & (row != OUTSIDE))
     return out_x[:count], out_y[:count], out_t[:count], out_p[:count]
+
+
+def placement(extent: int, start: int, length: int, cells: int, mirrored: bool = False) -> NDArray[np.uint16]:
+    """Return the cell of each of `extent` coordinates: `cells` cells over `[start, start + length)`, else `OUTSIDE`."""
+    out = np.full(extent, OUTSIDE, np.uint16)
+    place = np.arange(length) * cells // length
+    out[start : start + length] = cells - 1 - place if mirrored else place
+    return out

@@ -16,7 +16,7 @@ from eventfm.data.sampler import Draw, rank_slice, stream
 from eventfm.protocols import Batch
 from eventfm.random import derive
 
-_DTYPES = {"label": torch.int64}
+_DTYPES = {"label": np.int64}
 
 
 class SampleSet(Protocol):
@@ -99,7 +99,11 @@ def evaluation_batches(samples: SampleSet, batch_size: int, indices: list[int] |
 
 
 def _allocate(shapes: dict[str, tuple[int, ...]], size: int) -> Batch:
-    return {name: torch.empty((size, *shape), dtype=_DTYPES.get(name, torch.float32)) for name, shape in shapes.items()}
+    # numpy asks the system for huge pages, which makes a fresh batch several times cheaper to touch than torch's.
+    return {
+        name: torch.from_numpy(np.empty((size, *shape), _DTYPES.get(name, np.float32)))
+        for name, shape in shapes.items()
+    }
 
 
 def _fill(

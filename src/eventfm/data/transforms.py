@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from eventfm.config import Config
-from eventfm.data.kernels import crop_events
+from eventfm.data.kernels import crop_events, placement
 from eventfm.events import Events, Sensor
 
 
@@ -63,8 +63,9 @@ class Geometry:
     def events(self, events: Events) -> Events:
         """Return the events inside the crop, on a sensor of size `grid`, flipped in space and time."""
         rows, columns = self.grid
-        box = (self.left, self.top, self.width, self.height)
-        x, y, t, p = crop_events(events.x, events.y, events.t, events.p, box, (rows, columns), self.flip)
+        column_of = placement(events.sensor.width, self.left, self.width, columns, self.flip)
+        row_of = placement(events.sensor.height, self.top, self.height, rows)
+        x, y, t, p = crop_events(events.x, events.y, events.t, events.p, column_of, row_of)
         if self.time_flip:
             first, stop = events.window or ((int(t[0]), int(t[-1]) + 1) if len(t) else (0, 1))
             x, y, t, p = (np.ascontiguousarray(c[::-1]) for c in (x, y, first + stop - 1 - t, 1 - p))
