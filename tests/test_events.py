@@ -46,6 +46,12 @@ def test_outside_is_refused_and_named(x: int, y: int) -> None:
         assert len(Events.checked([0, x], [0, y], [0, 1], [0, 1], SENSOR, on_error="sort")) == 1
 
 
+@pytest.mark.parametrize(("x", "y"), [(np.nan, 0), (0, np.inf)])
+def test_coordinates_that_are_not_numbers_are_outside(x: float, y: float) -> None:
+    with pytest.raises(EventError, match="1 of 2 events lie outside"):
+        Events.checked([0.0, x], [0.0, y], [0, 1], [0, 1], SENSOR)
+
+
 def test_time_backwards_is_refused_sorted_or_clamped() -> None:
     x, y, t, p = [0, 1, 2, 3], [0] * 4, [5, 3, 7, 6], [1] * 4
     with pytest.raises(EventError, match=r"backwards 2 times.*from 5 us to 3 us at event 1.*sort.*clamp"):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OnError = Literal["raise", "sort", "clamp"]
+Columns = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 _COLUMN_NAMES = {
     "x": ("x", "xs", "x_pos"),
@@ -99,32 +100,8 @@ class Events:
             )
         t = _as_microseconds(t, source)
         p = _as_polarity(p, source)
-        outside = (x < 0) | (x >= sensor.width) | (y < 0) | (y >= sensor.height)
-        if outside.any():
-            first = int(np.argmax(outside))
-            what = (
-                f"{source}: {int(outside.sum())} of {len(x)} events lie outside the {sensor.width}x{sensor.height} "
-                f"sensor, the first is event {first} at x={x[first]}, y={y[first]}"
-            )
-            if on_error == "raise":
-                raise EventError(f"{what}; give the right sensor size, or on_error='sort' to drop them")
-            warnings.warn(f"{what}; they were dropped", stacklevel=2)
-            x, y, t, p = (column[~outside] for column in (x, y, t, p))
-        backwards = np.flatnonzero(t[1:] < t[:-1])
-        if len(backwards):
-            first = int(backwards[0])
-            what = (
-                f"{source}: time goes backwards {len(backwards)} times in {len(t)} events, "
-                f"first from {t[first]} us to {t[first + 1]} us at event {first + 1}"
-            )
-            if on_error == "raise":
-                raise EventError(f"{what}; pass on_error='sort' or on_error='clamp' to mend it")
-            if on_error == "sort":
-                order = np.argsort(t, kind="stable")
-                x, y, t, p = (column[order] for column in (x, y, t, p))
-            else:
-                t = np.maximum.accumulate(t)
-            warnings.warn(f"{what}; mended by {on_error}", stacklevel=2)
+        columns = _on_the_sensor((x, y, t, p), sensor, on_error, source)
+        x, y, t, p = _in_order(columns, on_error, source)
         return cls(
             np.ascontiguousarray(x, np.uint16),
             np.ascontiguousarray(y, np.uint16),
@@ -248,6 +225,42 @@ def infer_sensor(x: Any, y: Any) -> Sensor:
     if not len(x):
         return Sensor(1, 1, inferred=True)
     return Sensor(int(x.max()) + 1, int(y.max()) + 1, inferred=True)
+
+
+def _on_the_sensor(columns: Columns, sensor: Sensor, on_error: OnError, source: str) -> Columns:
+    x, y, t, p = columns
+    # Asked the other way round than one might: a coordinate that is not a number is not inside.
+    outside = ~((x >= 0) & (x < sensor.width) & (y >= 0) & (y < sensor.height))
+    if not outside.any():
+        return columns
+    first = int(np.argmax(outside))
+    what = (
+        f"{source}: {int(outside.sum())} of {len(x)} events lie outside the {sensor.width}x{sensor.height} "
+        f"sensor, the first is event {first} at x={x[first]}, y={y[first]}"
+    )
+    if on_error == "raise":
+        raise EventError(f"{what}; give the right sensor size, or on_error='sort' to drop them")
+    warnings.warn(f"{what}; they were dropped", stacklevel=3)
+    return x[~outside], y[~outside], t[~outside], p[~outside]
+
+
+def _in_order(columns: Columns, on_error: OnError, source: str) -> Columns:
+    x, y, t, p = columns
+    backwards = np.flatnonzero(t[1:] < t[:-1])
+    if not len(backwards):
+        return columns
+    first = int(backwards[0])
+    what = (
+        f"{source}: time goes backwards {len(backwards)} times in {len(t)} events, "
+        f"first from {t[first]} us to {t[first + 1]} us at event {first + 1}"
+    )
+    if on_error == "raise":
+        raise EventError(f"{what}; pass on_error='sort' or on_error='clamp' to mend it")
+    warnings.warn(f"{what}; mended by {on_error}", stacklevel=3)
+    if on_error == "clamp":
+        return x, y, np.maximum.accumulate(t), p
+    order = np.argsort(t, kind="stable")
+    return x[order], y[order], t[order], p[order]
 
 
 def _as_microseconds(t: NDArray[Any], source: str) -> NDArray[np.int64]:

@@ -1,10 +1,8 @@
 """What the tests of the readers share: made-up events, checks that every reader must pass, damaged bytes."""
 
-import os
 import pickle
 import tracemalloc
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +11,6 @@ from eventfm.events import Events, Sensor
 from eventfm.io import open_recording
 
 COLUMNS = "xytp"
-
-
-@pytest.fixture
-def real_data():
-    folder = os.environ.get("EVENTFM_TEST_DATA")
-    if not folder:
-        pytest.skip("EVENTFM_TEST_DATA is not set")
-    return Path(folder)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from eventfm.events import Events, Sensor
 from eventfm.visualization.events import OFF_COLOUR, ON_COLOUR, event_cloud, event_picture
@@ -70,9 +68,8 @@ def test_a_cloud_has_every_shown_event_at_its_place() -> None:
     assert len(event_cloud(Events.empty(Sensor(4, 3))).axes) == 1
 
 
-@pytest.mark.skipif("EVENTFM_TEST_DATA" not in os.environ, reason="EVENTFM_TEST_DATA is unset")
-def test_real_events_draw_the_edges_of_the_scene() -> None:
-    file = Path(os.environ["EVENTFM_TEST_DATA"]) / "pairs" / "slider_depth" / "events.txt"
+def test_real_events_draw_the_edges_of_the_scene(real_data: Path) -> None:
+    file = real_data / "pairs" / "slider_depth" / "events.txt"
     events = Events.from_any(np.loadtxt(file, max_rows=20_000), Sensor(240, 180), unit="s")
     picture = event_picture(events)
     drawn = (picture < 255).any(axis=2)

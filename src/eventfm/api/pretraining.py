@@ -16,6 +16,7 @@ from eventfm.api.run_config import RunConfig, read_run_config, resolve_sizes
 from eventfm.api.run_report import RunPictures, write_run_report
 from eventfm.data.build import Samples, build_samples, open_source
 from eventfm.data.loader import Loader, evaluation_batches
+from eventfm.engine.distributed import world
 from eventfm.engine.feed import to_device
 from eventfm.engine.hooks import Hooks
 from eventfm.engine.monitor import dead_share, effective_rank, mean_cosine
@@ -103,7 +104,7 @@ def pretrain(recipe: str | Path, **overrides: Any) -> RunResult:
             export=export,
         ),
     )
-    if int(os.environ.get("RANK", "0")) == 0 and not result.interrupted:
+    if world().rank == 0 and not result.interrupted:
         write_run_report(folder, config, card, result, pictures)
     metrics = result.metrics or _last_metrics(folder)
     return RunResult(folder.path, folder.encoder, result.step, result.interrupted, metrics)
