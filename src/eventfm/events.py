@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,6 +49,7 @@ class Events:
     `x`, `y` are uint16 pixels with the origin at the top left, `t` is int64 microseconds in the file's own clock,
     `p` is uint8 with 0 = OFF and 1 = ON. All four have one length. The arrays are never written to.
     `window` is the half-open time range `[t0, t1)` that was asked for, when there was one.
+    `noise` (uint8) is 1 where a simulator knows that an event is noise; None where nobody can know.
     """
 
     x: NDArray[np.uint16]
@@ -57,6 +58,7 @@ class Events:
     p: NDArray[np.uint8]
     sensor: Sensor
     window: tuple[int, int] | None = None
+    noise: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -114,14 +116,13 @@ class Events:
     def between(self, t0: int, t1: int) -> Events:
         """Return the events with `t0 <= t < t1` (microseconds) as views, with the window remembered."""
         start, stop = np.searchsorted(self.t, (t0, t1), side="left")
-        return Events(
-            self.x[start:stop], self.y[start:stop], self.t[start:stop], self.p[start:stop], self.sensor, (t0, t1)
-        )
+        return replace(self.take(int(start), int(stop)), window=(t0, t1))
 
     def take(self, start: int, stop: int) -> Events:
         """Return events `start` to `stop` (exclusive) by position, as views."""
         part = slice(start, stop)
-        return Events(self.x[part], self.y[part], self.t[part], self.p[part], self.sensor)
+        noise = None if self.noise is None else self.noise[part]
+        return Events(self.x[part], self.y[part], self.t[part], self.p[part], self.sensor, noise=noise)
 
     def to_structured(self, order: str = "txyp") -> NDArray[np.void]:
         """Return one structured array with the fields in `order` (`"xypt"` is OpenEB's, `"xytp"` tonic's)."""

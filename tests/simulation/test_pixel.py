@@ -1,60 +1,37 @@
-"""The change detector against closed forms, and against itself in other chunks, times and numbers."""
+"""The change detector against closed forms: counts, times, order, brightness that events give back."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pixel_clips import IDEAL, ONE, columns, joined, run, simulator, still, sums_of_thresholds, times, video
 
 from eventfm.events import Events
-from eventfm.simulation.pixel import EventSimulator, simulate, simulate_voxel
-from eventfm.simulation.sensor import FRACTION_BITS, SensorConfig, brightness_table, initial_distance, threshold_maps
-
-IDEAL = SensorConfig.preset("esim")
-ONE = 1 << FRACTION_BITS
-
-
-def video(num_frames: int = 12, height: int = 13, width: int = 21, dtype: str = "uint16", seed: int = 3) -> np.ndarray:
-    """Return a random walk over grey levels, so that most pixels fire several times, also twice in an interval."""
-    rng = np.random.default_rng(seed)
-    walk = np.cumsum(rng.normal(0, 0.12, (num_frames, height, width)), axis=0) + rng.uniform(0, 1, (height, width))
-    folded = np.abs((walk % 2) - 1)
-    return folded.astype(np.float32) if dtype == "float32" else np.rint(folded * np.iinfo(dtype).max).astype(dtype)
-
-
-def times(num_frames: int, start: int = 0, seed: int = 4) -> np.ndarray:
-    return start + np.cumsum(np.random.default_rng(seed).integers(300, 3000, num_frames))
-
-
-def columns(events: Events) -> np.ndarray:
-    return np.stack([events.x, events.y, events.t, events.p]).astype(np.int64)
-
-
-def sums_of_thresholds(events: Events, config: SensorConfig, height: int, width: int) -> np.ndarray:
-    c_pos, c_neg = threshold_maps(config, height, width, 0)
-    total = np.zeros((height, width), np.int64)
-    step = np.where(events.p == 1, c_pos[events.y, events.x].astype(np.int64), -c_neg[events.y, events.x])
-    np.add.at(total, (events.y, events.x), step)
-    return total
+from eventfm.simulation.maps import initial_distance, leak_map, threshold_maps
+from eventfm.simulation.pixel import simulate
+from eventfm.simulation.response import brightness_table
+from eventfm.simulation.sensor import SensorConfig
 
 
 @pytest.mark.parametrize("duration", [7, 1000, 33_333, 5_000_000])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("level", [0.0, 0.2])
-def test_ramp_gives_the_closed_form_count_and_times(duration: int, dtype: str, level: float) -> None:
+def test_ramp_gives_the_closed_form_count_and_times(duration: int, dtype: str, level: float, backend: str) -> None:
     config = replace(IDEAL, c_pos=0.07, c_neg=0.05, log="identity")
     scale = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     low = np.full(40, level)
     high = np.linspace(level, 1.0, 40)
     both = np.stack([np.concatenate([low, high]), np.concatenate([high, low])])[:, None]
     frames = (both if dtype == "float32" else np.rint(both * scale)).astype(dtype)
-    events = simulate(frames, np.array([500, 500 + duration]), config)
-    table = brightness_table(config, 256 if dtype == "uint8" else 65536).astype(int)
-    codes = np.rint(both * (255 if dtype == "uint8" else 65535)).astype(int)
+    events = run(frames, [500, 500 + duration], config, backend=backend)
+    codes = np.rint(both * 65535).astype(int) if dtype != "uint8" else frames.astype(int) * 257
+    levels = np.rint(codes / 65535 * ONE).astype(int)
     thresholds = {1: round(0.07 * ONE), 0: round(0.05 * ONE)}
     for x in range(80):
-        rise = int(table[codes[1, 0, x]]) - int(table[codes[0, 0, x]])
+        rise = int(levels[1, 0, x] - levels[0, 0, x])
         polarity = int(rise > 0)
         count = abs(rise) // thresholds[polarity]
         due = [500 - (-k * thresholds[polarity] * duration // abs(rise)) for k in range(1, count + 1)]
@@ -65,14 +42,14 @@ def test_ramp_gives_the_closed_form_count_and_times(duration: int, dtype: str, l
 
 
 @pytest.mark.parametrize("parts", [2, 7, 100])
-def test_cutting_a_ramp_into_frames_changes_nothing(parts: int) -> None:
+def test_cutting_a_ramp_into_frames_changes_nothing(parts: int, backend: str) -> None:
     config = replace(IDEAL, log="identity", c_pos=0.013, c_neg=0.017)
     ramp = np.array([[63000, 0, 12600, 63000]], np.uint16)
     other = np.array([[0, 63000, 37800, 12600]], np.uint16)
-    whole = simulate(np.stack([ramp, other]), np.array([0, 70_000]), config)
+    whole = run(np.stack([ramp, other]), [0, 70_000], config, backend=backend)
     steps = np.arange(parts + 1)[:, None, None]
     frames = (ramp + steps * (other.astype(np.int64) - ramp) // parts).astype(np.uint16)
-    cut = simulate(frames, np.arange(parts + 1) * 70_000 // parts, config)
+    cut = run(frames, np.arange(parts + 1) * 70_000 // parts, config, backend=backend)
     for x in range(4):
         expected, got = whole.t[whole.x == x], cut.t[cut.x == x]
         assert len(got) == len(expected) > 20
@@ -80,103 +57,64 @@ def test_cutting_a_ramp_into_frames_changes_nothing(parts: int) -> None:
         assert np.abs(got - expected).max() <= 1
 
 
-@pytest.mark.parametrize("log", ["log", "linlog", "identity"])
+@pytest.mark.parametrize("log", ["log", "linlog", "linlog_v2e", "identity"])
 @pytest.mark.parametrize("init", ["zero", "uniform"])
-def test_events_reconstruct_the_brightness_of_every_pixel_at_every_frame(log: str, init: str) -> None:
+def test_events_reconstruct_the_brightness_of_every_pixel_at_every_frame(log: str, init: str, backend: str) -> None:
     config = SensorConfig(c_pos=0.15, c_neg=0.11, sigma=0.03, log=log, init=init, gamma="srgb", seed=9)
     frames, t = video(20), times(20)
-    events = simulate(frames, t, config)
+    events = run(frames, t, config, backend=backend)
     c_pos, c_neg = threshold_maps(config, 13, 21, 0)
     start = initial_distance(config, c_pos, c_neg, 0)
     table = brightness_table(config, 65536).astype(np.int64)
     assert len(events) > 2000
     for k in range(20):
         so_far = events.between(int(t[0]), int(t[k]) + 1)
-        residual = table[frames[k]] - table[frames[0]] + start - sums_of_thresholds(so_far, config, 13, 21)
+        residual = table[frames[k]] - table[frames[0]] + start - sums_of_thresholds(so_far, c_pos, c_neg)
         assert (residual > -c_neg).all()
         assert (residual < c_pos).all()
+    for now in range(int(t[0]), int(t[-1]), 999):  # and at any time between them
+        k = int(np.searchsorted(t, now, side="right"))
+        share = (now - t[k - 1]) / (t[k] - t[k - 1])
+        level = table[frames[k - 1]] * (1 - share) + table[frames[k]] * share
+        so_far = events.between(int(t[0]), now + 1)
+        residual = level - table[frames[0]] + start - sums_of_thresholds(so_far, c_pos, c_neg)
+        assert (residual > -c_neg - 1e-3).all()
+        assert (residual < c_pos + 1e-3).all()
 
 
-def test_negative_pictures_give_the_same_events_with_the_other_polarity() -> None:
-    config = replace(IDEAL, log="identity", c_pos=0.09, c_neg=0.13)
+@pytest.mark.parametrize("fields", [{}, *({"refractory_us": 300, "refractory": mode} for mode in ("drop", "suppress"))])
+def test_negative_pictures_give_the_same_events_with_the_other_polarity(
+    fields: dict[str, object], backend: str
+) -> None:
+    """Not with `hold`: there the reference is rounded, and rounding has a direction."""
+    config = replace(IDEAL, log="identity", c_pos=0.09, c_neg=0.13, **fields)
     frames, t = video(dtype="uint8"), times(12)
-    plain = simulate(frames, t, config)
-    negative = simulate(255 - frames, t, replace(config, c_pos=0.13, c_neg=0.09))
+    plain = run(frames, t, config, backend=backend)
+    negative = run(255 - frames, t, replace(config, c_pos=0.13, c_neg=0.09), backend=backend)
     table = brightness_table(config, 256).astype(np.int64)
     assert (table + table[::-1] == ONE).all()
     flipped = columns(plain)
     flipped[3] = 1 - flipped[3]
     np.testing.assert_array_equal(columns(negative), flipped)
+    assert len(plain) > 500
 
 
-@pytest.mark.parametrize("cuts", [[1], [5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [0, 3, 3, 11]])
-def test_any_chunks_give_the_same_bits(cuts: list[int]) -> None:
-    frames, t = video(), times(12)
-    config = SensorConfig(seed=2)
-    whole = simulate(frames, t, config)
-    simulator = EventSimulator(13, 21, config)
-    parts = [simulator.push(f, s) for f, s in zip(np.split(frames, cuts), np.split(t, cuts), strict=True)]
-    np.testing.assert_array_equal(np.concatenate([columns(part) for part in parts], axis=1), columns(whole))
-    assert parts[-1].window is not None
-    assert parts[-1].window[1] == t[-1] + 1
-
-
-def test_a_saved_state_goes_on_as_if_nothing_had_happened() -> None:
-    frames, t = video(), times(12)
-    simulator = EventSimulator(13, 21, SensorConfig(), clip_id=5)
-    first = simulator.push(frames[:6], t[:6])
-    state = simulator.state_dict()
-    rest = simulator.push(frames[6:], t[6:])
-    other = EventSimulator(13, 21, SensorConfig(), clip_id=5)
-    other.load_state_dict(state)
-    np.testing.assert_array_equal(columns(other.push(frames[6:], t[6:])), columns(rest))
-    simulator.reset()
-    again = simulator.push(frames[:6], t[:6])
-    np.testing.assert_array_equal(columns(again), columns(first))
-    with pytest.raises(ValueError, match="clip_id 4, got 5"):
-        EventSimulator(13, 21, SensorConfig(), clip_id=4).load_state_dict(state)
-
-
-def test_a_state_that_does_not_fit_its_frames_keeps_times_inside_the_interval() -> None:
-    frames, t = video(), times(12)
-    simulator = EventSimulator(13, 21, SensorConfig())
-    simulator.push(frames[:6], t[:6])
-    state = simulator.state_dict()
-    with pytest.raises(ValueError, match=r"reference of shape \(13, 21\), got \(3,\)"):
-        simulator.load_state_dict({**state, "reference": state["reference"][0, :3]})
-    simulator.load_state_dict({**state, "frame": frames[0]})
-    events = simulator.push(frames[6:7], t[6:7])
-    assert t[5] < events.t.min() <= events.t.max() <= t[6]
-
-
-def test_the_frames_may_be_overwritten_after_a_push() -> None:
-    frames, t = video(), times(12)
-    expected = simulate(frames, t, SensorConfig())
-    simulator = EventSimulator(13, 21, SensorConfig())
-    buffer = frames[:6].copy()
-    first = simulator.push(buffer, t[:6])
-    buffer[:] = frames[6:]
-    second = simulator.push(buffer, t[6:])
-    np.testing.assert_array_equal(np.concatenate([columns(first), columns(second)], axis=1), columns(expected))
-
-
-def test_eight_and_sixteen_bit_frames_are_one_scale() -> None:
+@pytest.mark.parametrize("fields", [{}, {"cutoff_hz": 100.0, "poles": 2, "leak_hz": 5.0, "shot_hz": 20.0}])
+def test_eight_and_sixteen_bit_and_float_frames_are_one_scale(fields: dict[str, object], backend: str) -> None:
+    config = SensorConfig(**fields)
     frames, t = video(dtype="uint8"), times(12)
-    expected = columns(simulate(frames, t, SensorConfig()))
+    expected = columns(run(frames, t, config, backend=backend))
     wide = frames.astype(np.uint16) * 257
-    np.testing.assert_array_equal(columns(simulate(wide, t, SensorConfig())), expected)
-    np.testing.assert_array_equal(columns(simulate(wide / 65535, t, SensorConfig())), expected)
-    simulator = EventSimulator(13, 21, SensorConfig())
-    mixed = [simulator.push(frames[:5], t[:5]), simulator.push(wide[5:], t[5:])]
-    np.testing.assert_array_equal(np.concatenate([columns(part) for part in mixed], axis=1), expected)
+    for same in (wide, wide / 65535, (wide / 65535).astype(np.float32)):
+        np.testing.assert_array_equal(columns(run(same, t, config, backend=backend)), expected)
 
 
-def test_order_bounds_and_types() -> None:
+def test_order_bounds_and_types(backend: str) -> None:
     frames, t = video(), times(12)
-    simulator = EventSimulator(13, 21, SensorConfig(c_pos=0.02, c_neg=0.02))
-    simulator.push(frames[:1], t[:1])
+    sim = simulator(13, 21, SensorConfig(c_pos=0.02, c_neg=0.02), backend=backend)
+    sim.push(frames[:1], t[:1])
     for k in range(1, 12):
-        events = simulator.push(frames[k : k + 1], t[k : k + 1])
+        events = sim.push(frames[k : k + 1], t[k : k + 1])
         assert len(events) > 100
         assert t[k - 1] < events.t.min() <= events.t.max() <= t[k]
         raster = events.y.astype(np.int64) * 21 + events.x
@@ -184,121 +122,156 @@ def test_order_bounds_and_types() -> None:
         np.testing.assert_array_equal(order, np.arange(len(events)))
         Events.checked(events.x, events.y, events.t, events.p, events.sensor)
         assert (events.x.dtype, events.y.dtype, events.t.dtype, events.p.dtype) == ("u2", "u2", "i8", "u1")
+        assert events.noise is None
     assert len(np.unique(events.t)) < len(events), "no ties: the test proves nothing about them"
 
 
-def test_nothing_moves_nothing_fires() -> None:
-    still = np.repeat(video(1), 5, axis=0)
-    events = simulate(still, np.arange(5), SensorConfig())
+def test_nothing_moves_nothing_fires(backend: str) -> None:
+    rest = np.repeat(video(1), 5, axis=0)
+    events = run(rest, np.arange(5), SensorConfig(cutoff_hz=10.0, refractory_us=3), backend=backend)
     assert len(events) == 0
     assert (events.t.dtype, events.x.dtype) == (np.int64, np.uint16)
-    assert len(simulate(still[:1], np.array([7]), SensorConfig())) == 0
-    assert len(simulate(still[:0], np.array([], np.int64), SensorConfig())) == 0
+    assert len(run(rest[:1], np.array([7]), SensorConfig(), backend=backend)) == 0
+    assert len(run(rest[:0], np.array([], np.int64), SensorConfig(), backend=backend)) == 0
 
 
-def test_late_clocks_give_the_same_relative_times() -> None:
-    frames = video()
-    expected = columns(simulate(frames, times(12), SensorConfig()))
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"refractory_us": 700, "cutoff_hz": 300.0, "leak_hz": 20.0, "shot_hz": 30.0}, {"tick_us": 7, "jitter_us": 30}],
+)
+def test_late_clocks_give_the_same_relative_times(fields: dict[str, object], backend: str) -> None:
+    frames, config = video(), SensorConfig(**fields)
+    expected = columns(run(frames, times(12), config, backend=backend))
     for start in (100_000 * 10**6, 1_790_000_000 * 10**6, -5 * 10**6):
-        got = columns(simulate(frames, times(12, start), SensorConfig()))
+        got = columns(run(frames, times(12, start), config, backend=backend))
         got[2] -= start
         np.testing.assert_array_equal(got, expected)
 
 
-def test_buffers_grow_without_losing_an_event() -> None:
-    frames, t = video(), times(12)
-    config = SensorConfig(c_pos=0.01, c_neg=0.01, sigma=0)
-    simulator = EventSimulator(13, 21, config)
-    assert len(simulator._keys) < 100
-    events = simulator.push(frames, t)
-    assert len(events) / 11 > 13 * 21
-    roomy = EventSimulator(13, 21, config)
-    roomy._keys = np.empty(10**6, np.uint64)
-    np.testing.assert_array_equal(columns(events), columns(roomy.push(frames, t)))
+def test_thousands_of_events_of_a_pixel_in_one_interval(backend: str) -> None:
+    """From a small buffer to a big one, and again with the buffers that have grown meanwhile."""
+    config = replace(IDEAL, c_pos=0.01, c_neg=0.01, eps=1e-9)
+    frames = np.zeros((4, 5, 7), np.uint16)
+    frames[1::2] = 65535
+    frames[1, 2, 3] = 0
+    t = np.array([0, 4000, 4500, 10_000])
+    sim = simulator(5, 7, config, backend=backend)
+    events = sim.push(frames, t)
+    per_pixel = np.zeros((5, 7), int)
+    np.add.at(per_pixel, (events.y, events.x), 1)
+    rise = brightness_table(config, 65536).astype(int)[[0, 65535]]
+    per_step = int(rise[1] - rise[0]) // round(0.01 * ONE)
+    assert per_step == 2072
+    assert sorted(set(per_pixel.ravel().tolist())) == [per_step, 3 * per_step]
+    one = (events.y == 0) & (events.x == 0)
+    due = [-(-k * round(0.01 * ONE) * 4000 // int(rise[1] - rise[0])) for k in range(1, per_step + 1)]
+    assert events.t[one][:per_step].tolist() == due
+    sim.reset()
+    np.testing.assert_array_equal(columns(sim.push(frames, t)), columns(events))
 
 
-def test_long_intervals_are_ordered_as_short_ones() -> None:
+@pytest.mark.parametrize("refractory", ["hold", "drop", "suppress"])
+def test_buffers_grow_without_losing_an_event_of_noise_or_refractory_time(refractory: str) -> None:
+    config = SensorConfig(
+        c_pos=0.01, c_neg=0.01, sigma=0, eps=1e-6, refractory_us=1, refractory=refractory, shot_hz=20_000, leak_hz=50
+    )
+    frames, t = video(4, 5, 7), times(4)
+    steep = np.where(np.arange(4)[:, None, None] % 2, 65535, 0) * np.ones((1, 5, 7), np.uint16)
+    fresh, grown = (simulator(5, 7, config) for _ in range(2))
+    assert len(grown.push(steep.astype(np.uint16), np.arange(4) * 5_000)) > 35 * 1000
+    grown.reset()
+    events = fresh.push(frames, t)
+    assert len(events) > 40 * 35
+    assert 0 < events.noise.mean() < 1
+    np.testing.assert_array_equal(columns(events), columns(grown.push(frames, t)))
+
+
+def test_long_intervals_are_ordered_as_short_ones(backend: str) -> None:
     frames = video()
-    long = simulate(frames, np.arange(12) * 2_000_000, SensorConfig())
+    long = run(frames, np.arange(12) * 2_000_000, SensorConfig(), backend=backend)
     order = np.lexsort((long.x, long.y, long.t))
     np.testing.assert_array_equal(order, np.arange(len(long)))
-    short = simulate(frames, np.arange(12) * 2_000, SensorConfig())
+    short = run(frames, np.arange(12) * 2_000, SensorConfig(), backend=backend)
     for pixel in [(0, 0), (7, 20), (12, 11)]:
         mine, other = ((e.y == pixel[0]) & (e.x == pixel[1]) for e in (long, short))
         np.testing.assert_array_equal(-(-long.t[mine] // 1000), short.t[other])
 
 
-@pytest.mark.parametrize("num_bins", [1, 2, 5])
-def test_direct_voxel_equals_the_grid_of_the_events(num_bins: int) -> None:
-    frames, t = video(), times(12)
-    config = SensorConfig(c_pos=0.05, c_neg=0.05)
-    events = simulate(frames, t, config, clip_id=3)
-    for start, stop in [(int(t[0]) + 1, int(t[-1]) + 1), (int(t[2]) + 77, int(t[7]) - 5), (int(t[3]), int(t[3]) + 1)]:
-        expected = np.zeros((num_bins, 13, 21), np.float32)
-        window = events.between(start, stop)
-        for x, y, when, p in zip(window.x, window.y, window.t.tolist(), window.p, strict=True):
-            length = max(stop - 1 - start, 1)
-            low, rest = divmod((num_bins - 1) * (when - start), length)
-            sign = np.float32(1 if p else -1)
-            fraction = np.float32(rest) / np.float32(length)
-            expected[low, y, x] += sign - sign * fraction
-            if low + 1 < num_bins:
-                expected[low + 1, y, x] += sign * fraction
-        got = simulate_voxel(frames, t, config, num_bins, (start, stop), clip_id=3)
-        np.testing.assert_array_equal(got, expected)
-        assert stop == start + 1 or np.count_nonzero(got) > 100
+def test_times_are_exact_where_floating_point_is_not(backend: str) -> None:
+    """Crossings the smallest fraction of a microsecond after a whole one, minutes into an interval."""
+    config = replace(IDEAL, eps=1e-9)
+    frames = np.array([0, 65535], np.uint16)[:, None, None]
+    rise = int(np.diff(brightness_table(config, 65536)[[0, 65535]].astype(np.int64))[0])
+    for c in np.linspace(4.0, 10.0, 60).tolist():
+        threshold = round(c * ONE)
+        while math.gcd(threshold, rise) > 1:
+            threshold += 1
+        one_above = pow(threshold, -1, rise)  # threshold * duration is one more than a multiple of the rise
+        duration = one_above + rise * ((2**30 - 1 - one_above) // rise)
+        events = run(frames, [0, duration], replace(config, c_pos=threshold / ONE), backend=backend)
+        due = [-(-k * threshold * duration // rise) for k in range(1, rise // threshold + 1)]
+        assert events.t.tolist() == due
 
 
-def test_clips_and_seeds_have_their_own_maps() -> None:
-    maps = [threshold_maps(SensorConfig(seed=seed), 60, 80, clip) for seed, clip in [(0, 0), (0, 1), (1, 0)]]
-    again = threshold_maps(SensorConfig(), 60, 80, 0)
-    np.testing.assert_array_equal(maps[0], again)
-    for on, off in maps:
-        assert abs(on.mean() / ONE - 0.2) < 5 * 0.03 / np.sqrt(4800)
-        assert abs(on.std() / ONE / 0.03 - 1) < 5 / np.sqrt(2 * 4800)
-        assert abs(np.corrcoef(on.ravel(), off.ravel())[0, 1]) < 5 / np.sqrt(4800)
-    assert not np.array_equal(maps[0][0], maps[1][0])
-    assert not np.array_equal(maps[0][0], maps[2][0])
-    wide, _ = threshold_maps(SensorConfig(sigma=0.5), 60, 80, 0)
-    assert wide.min() == round(0.01 * ONE)
+def test_waking_is_exact_where_floating_point_is_not(backend: str) -> None:
+    """7/49 of a change of 7168 units is 1024, but 7 * 7168 * (1 / 49) is less in floating point."""
+    config = replace(IDEAL, log="identity", refractory_us=40)
+    frames = np.array([0, 40_000, 40_028], np.uint16)[:, None, None]
+    sim = simulator(1, 1, config, backend=backend)
+    assert sim.push(frames, np.array([0, 50, 99])).t.tolist() == [17]  # held until 57
+    levels = brightness_table(config, 65536)[[40_000, 40_028]].tolist()
+    assert levels[1] - levels[0] == 7168
+    assert int(7168 * 7 * (1 / 49)) == 1023
+    assert sim.state_dict()["reference"].tolist() == [[levels[0] + 1024]]
 
 
-def test_uniform_start_fills_the_room_between_the_thresholds() -> None:
-    config = SensorConfig(c_pos=0.1, c_neg=0.3, sigma=0)
-    c_pos, c_neg = threshold_maps(config, 100, 100, 0)
-    distance = initial_distance(config, c_pos, c_neg, 0)
-    assert distance.min() > -c_neg.min()
-    assert distance.max() < c_pos.max()
-    assert abs(distance.mean() / ONE + 0.1) < 5 * 0.4 / np.sqrt(12 * 10_000)
-    assert abs(distance.std() / ONE / (0.4 / np.sqrt(12)) - 1) < 0.03
+@pytest.mark.parametrize("duration", [500, 2_000_000])
+def test_ties_are_in_raster_order_in_short_and_in_long_intervals(duration: int, backend: str) -> None:
+    frames = np.array([0, 65535, 0], np.uint16)[:, None, None] * np.ones((1, 4, 5), np.uint16)
+    events = run(frames, np.arange(3) * duration, replace(IDEAL, c_pos=0.3, c_neg=0.3), backend=backend)
+    raster = events.y.astype(int) * 5 + events.x
+    np.testing.assert_array_equal(raster, np.tile(np.arange(20), len(events) // 20))
+    assert len(np.unique(events.t)) == len(events) // 20 == 2 * 23
 
 
-@pytest.mark.parametrize("u", [0.0, 1 - 2.0**-53])
-def test_no_pixel_starts_on_a_threshold(u: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventfm.simulation.sensor.uniforms", lambda *key: np.full(key[-1], u))
-    c_pos, c_neg = np.full((2, 2), 100, np.int32), np.full((2, 2), 70, np.int32)
-    assert (initial_distance(SensorConfig(), c_pos, c_neg, 0) == (99 if u else -69)).all()
+def test_an_hour_does_not_drift() -> None:
+    """18 000 frames, low-pass and leak: brightness, leak and events still add up to the last bit."""
+    config = SensorConfig(c_pos=0.17, c_neg=0.13, leak_hz=1.0, cutoff_hz=2.0, poles=2, seed=6)
+    period = video(100, 8, 8)
+    sim = simulator(8, 8, config)
+    c_pos, c_neg = threshold_maps(config, 8, 8, 0)
+    total = np.zeros((8, 8), np.int64)
+    num_events = 0
+    for i in range(180):
+        events = sim.push(period, (100 * i + np.arange(100)) * 200_000)
+        total += sums_of_thresholds(events, c_pos, c_neg)
+        num_events += len(events)
+    assert num_events > 400_000
+    elapsed = (18_000 - 1) * 200_000
+    leaked = np.array([int(rate) * elapsed >> 18 for rate in leak_map(config, c_pos, 0).flat]).reshape(8, 8)
+    assert leaked.min() > 2**31, "32 bits must have been passed"
+    first, last = brightness_table(config, 65536)[period[0]].astype(np.int64), sim.state_dict()["level"][-1]
+    residual = last - first + initial_distance(config, c_pos, c_neg, 0) + leaked - total
+    assert (residual > -c_neg).all()
+    assert (residual < c_pos).all()
 
 
-def test_response_curves() -> None:
-    light = np.arange(65536) / 65535
-    np.testing.assert_allclose(brightness_table(IDEAL, 65536) / ONE, np.log(light + 1e-3), atol=1e-7)
-    linlog = brightness_table(replace(IDEAL, log="linlog"), 65536) / ONE
-    knee = int(np.ceil(65535 * 20 / 255))
-    np.testing.assert_allclose(linlog[knee:], np.log(light[knee:]), atol=1e-7)
-    slopes = np.diff(linlog[: knee + 2])
-    assert np.ptp(slopes) < 2e-7, "straight in the dark and no kink at the knee"
-    squared = brightness_table(replace(IDEAL, gamma=2.0, log="identity"), 256) / ONE
-    np.testing.assert_allclose(squared, (np.arange(256) / 255) ** 2, atol=1e-7)
-    srgb = brightness_table(replace(IDEAL, gamma="srgb", log="identity"), 256) / ONE
-    assert abs(srgb[188] - 0.5029) < 1e-4
+def test_brightness_lost_to_leak_may_pass_32_bits() -> None:
+    """At 5 Hz a pixel's reference has gone 128 nat, all that 32 bits hold, after two minutes."""
+    config = replace(IDEAL, leak_hz=5.0, leak_spread=0.0)
+    frames = still(0.5, 61, 2, 2)
+    events = simulate(frames, np.arange(61) * 10_000_000, config)
+    assert abs(len(events) / 4 - 3000) <= 1
+    assert events.p.all()
+    gaps = np.diff(events.t[(events.x == 0) & (events.y == 0)])
+    assert abs(gaps - 200_000).max() <= 2
 
 
 @pytest.mark.parametrize(
     ("frames", "t", "message"),
     [
         (np.zeros((2, 4, 5), np.uint8), [3, 3], "increase, got 3 us after 3 us"),
-        (np.zeros((2, 4, 5), np.uint8), [0, 2**31], "at most 2147483647 us"),
+        (np.zeros((2, 4, 5), np.uint8), [0, 2**31], "expected at most 1073741823 us"),
         (np.zeros((2, 4, 5), np.uint8), [0.0, 0.1], "integer microseconds, got float64"),
         (np.zeros((2, 4, 5), np.uint8), [0], "one time for each of 2 frames"),
         (np.zeros((2, 5, 4), np.uint8), [0, 1], r"frames \(F, 4, 5\), got shape \(2, 5, 4\)"),
@@ -310,36 +283,58 @@ def test_response_curves() -> None:
 )
 def test_bad_frames_and_times_are_named(frames: np.ndarray, t: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EventSimulator(4, 5, SensorConfig()).push(frames, np.array(t))
+        simulator(4, 5, SensorConfig()).push(frames, np.array(t))
 
 
 def test_time_must_also_increase_from_call_to_call() -> None:
-    simulator = EventSimulator(4, 5, SensorConfig())
-    simulator.push(np.zeros((1, 4, 5), np.uint8), np.array([10]))
+    sim = simulator(4, 5, SensorConfig())
+    sim.push(np.zeros((1, 4, 5), np.uint8), np.array([10]))
     with pytest.raises(ValueError, match="got 9 us after 10 us"):
-        simulator.push(np.zeros((1, 4, 5), np.uint8), np.array([9]))
+        sim.push(np.zeros((1, 4, 5), np.uint8), np.array([9]))
+
+
+def test_frames_are_of_one_kind_from_call_to_call() -> None:
+    sim = simulator(4, 5, SensorConfig())
+    sim.push(np.zeros((1, 4, 5), np.uint8), np.array([10]))
+    with pytest.raises(ValueError, match="expected uint8 frames as before, got uint16"):
+        sim.push(np.zeros((1, 4, 5), np.uint16), np.array([20]))
+
+
+def test_a_refused_call_changes_nothing() -> None:
+    frames, t = video(), times(12)
+    sim = simulator(13, 21, SensorConfig(shot_hz=20.0, cutoff_hz=100.0))
+    with pytest.raises(ValueError, match="increase"):
+        sim.push(np.zeros((2, 13, 21), np.uint8), np.array([5, 5]))
+    parts = [sim.push(frames[:6], t[:6])]
+    for bad_frames, bad_t in ((frames[6:8], t[6:8][::-1]), (frames[6:8, :5], t[6:8]), (frames[6:8], t[6:7])):
+        with pytest.raises(ValueError, match="expected"):
+            sim.push(bad_frames, bad_t)
+    parts.append(sim.push(frames[6:], t[6:]))
+    np.testing.assert_array_equal(joined(parts), columns(run(frames, t, sim.config)))
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("grid", "t_range", "message"),
     [
-        ({"c_pos": 0.0}, "c_pos in"),
-        ({"c_neg": float("nan")}, "c_neg in"),
-        ({"sigma": -0.1}, "sigma in"),
-        ({"eps": 0.0}, "eps in"),
-        ({"gamma": "rec709"}, "gamma to be"),
-        ({"gamma": 0.0}, "gamma in"),
-        ({"init": "random"}, "init to be"),
-        ({"log": "log10"}, "log to be"),
+        (np.zeros((5, 4, 4), np.float32), (0, 10), r"float32 grid \(B, 4, 5\), got float32 \(5, 4, 4\)"),
+        (np.zeros((5, 4, 5)), (0, 10), "got float64"),
+        (np.zeros((0, 4, 5), np.float32), (0, 10), r"got float32 \(0, 4, 5\)"),
+        (np.zeros((5, 4, 5), np.float32), (10, 10), "t0 < t1"),
     ],
 )
-def test_bad_sensors_are_named(fields: dict[str, object], message: str) -> None:
+def test_bad_grids_and_windows_are_named(grid: np.ndarray, t_range: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SensorConfig(**fields)
+        simulator(4, 5, SensorConfig()).add_to_voxel(np.zeros((2, 4, 5)), np.array([0, 1]), grid, t_range)
 
 
-def test_presets() -> None:
-    assert SensorConfig.preset("esim").sigma == 0
-    assert SensorConfig.preset("clean") == SensorConfig(sigma=0.02)
-    with pytest.raises(ValueError, match="did you mean 'clean'"):
-        SensorConfig.preset("claen")
+def test_unknown_backends_are_named() -> None:
+    with pytest.raises(ValueError, match="'numba' or 'torch', got 'jax'"):
+        simulator(4, 5, SensorConfig(), backend="jax")
+
+
+def test_leak_bounds_the_time_between_frames() -> None:
+    """A leak so strong that brightness would pass 32 bits within one interval is refused, not wrapped around."""
+    config = replace(IDEAL, leak_hz=1000.0, c_pos=1.0)
+    with pytest.raises(ValueError, match=r"at most \d+ us between two frames"):
+        run(still(0.5, 2, 2, 2), [0, 1_000_000], config)
+    assert len(run(still(0.5, 2, 2, 2), [0, 20_000], config)) > 0

@@ -1,10 +1,17 @@
-"""Compiled loops of the change detector: scan one frame interval, order its events, or add them to a voxel grid.
+"""Compiled loops of the change detector: find the events of one frame interval.
 
 Everything is integer arithmetic in fixed point, so results do not depend on the machine, the compiler or the chunking.
 
-Inside one interval of length D brightness runs straight from L0 to L1 (distances d0 and d1 from the reference). A pixel
-with d1 >= C has n = floor(d1 / C) ON events, the k-th at ceil((k C - d0) D / (d1 - d0)) microseconds; OFF mirrors it.
-The level is tested, never "a crossing lies in this interval", so no pixel can get stuck.
+Inside one interval of length D brightness runs straight, and with it the distance d from the reference, from d0 to d1.
+An event is stamped with the first whole microsecond at which a threshold is reached: the k-th ON event without
+refractory time at ceil((k C - d0) D / (d1 - d0)). The level is tested, never "a crossing lies in this interval", so no
+pixel can get stuck.
+
+A pixel's reference is kept as `low`, the least brightness at which it is silent, and `span`, the number of silent ones:
+low = reference - c_neg + 1, span = c_pos + c_neg - 1. Then one unsigned comparison tells whether it has an event.
+Leak is added to the brightness as it is read: leak * elapsed is exact at any time, and wraps around as `low` does.
+
+Parts that a sensor does not have are passed as None; numba compiles such a kernel without them.
 """
 
 from __future__ import annotations
@@ -14,51 +21,56 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_compiled = njit(nogil=True, cache=True)
-_inlined = njit(nogil=True, cache=True, inline="always")
+HOLD, DROP, SUPPRESS = 0, 1, 2
+
+_compiled = njit(nogil=True, cache=True, error_model="numpy")
+_inlined = njit(nogil=True, cache=True, error_model="numpy", inline="always")
 
 
-@_inlined
-def _mark_row(frame_row: Any, table: Any, reference: Any, c_pos: Any, c_neg: Any, marks: Any) -> None:
-    """Set `marks` to 1 where a pixel of the row is past a threshold; no branches, so that it becomes SIMD code."""
-    for x in range(frame_row.shape[0]):
-        above = np.int32(table[frame_row[x]] - reference[x])
-        marks[x] = np.uint8(above >= c_pos[x]) | np.uint8(np.int32(-above) >= c_neg[x])
+@_compiled
+def drift(leak: Any, elapsed: int) -> Any:
+    """Return floor(leak elapsed / 2**18), the Q24 brightness that a Q42 leak adds up to, modulo 2**32 as an int32."""
+    return np.int32((np.uint64(leak) * np.uint64(elapsed)) >> np.uint64(18))
 
 
-@_inlined
-def _gather_marked(marks: Any, marks_by_8: Any, found: Any) -> int:
-    """Write the columns of the marked pixels to `found` and return their number; no branch for a single pixel."""
-    num_found = 0
-    for block in range(marks_by_8.shape[0]):
-        if marks_by_8[block] != 0:
-            for x in range(8 * block, 8 * block + 8):
-                found[num_found] = np.uint32(x)
-                num_found += np.int64(marks[x])
-    return num_found
+@_compiled
+def start_pixels(frame: Any, table: Any, c_pos: Any, c_neg: Any, draw: Any, low: Any) -> None:
+    """Set `low` (H, W) int32 for a first frame with brightness `draw` above the reference (int32, or None for zero)."""
+    height, width = frame.shape
+    for y in range(height):
+        for x in range(width):
+            above = draw[y, x] if draw is not None else np.int32(0)
+            low[y, x] = np.int32(table[frame[y, x]] - above - c_neg[y, x] + np.int32(1))
 
 
-@_inlined
-def _crossings(level0: int, level1: int, reference: int, c_pos: int, c_neg: int) -> tuple[int, int, int, int, int]:
-    """Return (sign, number of events, threshold, distance at the start, rise) of a pixel that is past a threshold.
+@_compiled
+def filter_brightness(
+    first: Any, last: Any, table: Any, e: Any, g: Any, h: Any, w: Any, before: Any, after: Any
+) -> None:
+    """Write the photoreceptor's state (poles, H, W) int32 after one frame interval to `after`; see `response.LowPass`.
 
-    Distance and rise are counted in the direction of the events. ON and OFF come in no order that a processor could
-    predict, hence the sign instead of a branch.
+    `first` and `last` are the frames (H, W) uint16 at its ends.
     """
-    d1 = np.int64(level1) - np.int64(reference)
-    sign = np.int64(1) - ((d1 < 0) << 1)
-    threshold = c_neg + (np.int64(c_pos) - c_neg) * (d1 > 0)
-    d0 = sign * (np.int64(level0) - np.int64(reference))
-    d1 = sign * d1
-    count = np.int64(1) if d1 < 2 * threshold else d1 // threshold
-    return sign, count, threshold, d0, d1 - d0
+    half = np.int64(1 << 29)
+    two = before.shape[0] == 2
+    height, width = first.shape
+    for y in range(height):
+        for x in range(width):
+            v0, v1 = first[y, x], last[y, x]
+            i = (np.int64(v0) + np.int64(v1)) >> 9
+            level0, level1 = np.int64(table[v0]), np.int64(table[v1])
+            lag, rise = before[0, y, x] - level0, level1 - level0
+            after[0, y, x] = np.int32(level1 + ((e[i] * lag - g[i] * rise + half) >> 30))
+            if two:
+                lag2 = before[1, y, x] - level0
+                after[1, y, x] = np.int32(level1 + ((e[i] * lag2 + h[i] * lag - w[i] * rise + half) >> 30))
 
 
 @_inlined
 def _event_time(way: int, rise: int, inverse: float, duration: int) -> int:
     """Return ceil(way * duration / rise), exactly: when brightness has gone `way` of its `rise`; `inverse` = 1 / rise.
 
-    The float64 guess is never above the answer and, with rises below 2**30 and durations below 2**31, at most two below
+    The float64 guess is never above the answer and, with rises below 2**31 and durations below 2**30, at most two below
     it. The answer lies in [1, duration] by itself for a state that followed its frames; it is held there, so that a
     state which did not cannot make the sort write outside its memory.
     """
@@ -69,120 +81,277 @@ def _event_time(way: int, rise: int, inverse: float, duration: int) -> int:
     return min(max(time, 1), duration)
 
 
+@_inlined
+def _level_at(rise: int, time: int, duration: int, inverse: float) -> int:
+    """Return floor(rise * time / duration), exactly; `inverse` = 1 / duration."""
+    numerator = rise * time
+    level = np.int64(numerator * inverse)  # at most one off either way
+    level -= np.int64(level * duration > numerator)
+    return level + np.int64((level + 1) * duration <= numerator)
+
+
+@_inlined
+def _next_after_hold(
+    d0: int, rise: int, duration: int, per_us: float, c_pos: int, c_neg: int, hold: int
+) -> tuple[int, int, int]:
+    """Return (sign or 0, time, d0) of the first event of a pixel that wakes up at `hold` (or was awake, if <= 0).
+
+    Waking, a pixel takes what it sees for its reference, which moves d0. No branches: nobody can foresee them.
+    """
+    woken = -_level_at(rise, max(hold, 0), duration, per_us)
+    d0 = woken if hold > 0 else d0
+    d1 = d0 + rise
+    sign = np.int64(d1 >= c_pos) - np.int64(-d1 >= c_neg)
+    way = (c_pos if d1 > 0 else c_neg) - (d0 if d1 > 0 else -d0)
+    steep = max(abs(rise), 1)
+    return sign, max(_event_time(way, steep, 1.0 / steep, duration), hold), d0
+
+
 @_compiled
-def scan_interval(
-    previous: Any,
-    current: Any,
-    table: Any,
-    reference: Any,
-    c_pos: Any,
-    c_neg: Any,
+def _step_by_step(
+    d0: int,
+    rise: int,
     duration: int,
+    c_pos: int,
+    c_neg: int,
+    hold: int,
+    refractory: int,
+    mode: int,
+    offsets: Any,
+    polarities: Any,
+    noise: int,
+    last_noise: int,
+    resets: bool,
+    place: Any,
     keys: Any,
     num_keys: int,
-    first_row: int,
 ) -> tuple[int, int, int]:
-    """Append the events of one interval to `keys` in raster order and move `reference` along.
+    """Follow one pixel through an interval with refractory time and noise, event by event.
 
-    A key is one uint64: the time after the interval's start in the top 31 bits, then y (16), x (16), polarity (1).
-    Returns (keys used, row to go on from, keys needed). When `keys` is too short the scan stops; call again with the
-    same frames, a longer `keys` and that row: pixels already done are back inside their thresholds and stay silent.
+    `hold` is the offset until which the pixel is held, 0 or less if it is not; noise events `noise` to `last_noise`
+    (exclusive) are this pixel's. Returns (keys used, how far the reference moved, hold).
     """
-    height, width = current.shape
-    marks = np.zeros((width + 7) // 8 * 8, np.uint8)
-    marks_by_8 = marks.view(np.uint64)
-    found = np.empty(len(marks) + 1, np.uint32)
-    for y in range(first_row, height):
-        _mark_row(current[y], table, reference[y], c_pos[y], c_neg[y], marks)
-        num_found = _gather_marked(marks, marks_by_8, found)
-        for i in range(num_found):
-            x = found[i]
-            sign, count, threshold, d0, rise = _crossings(
-                table[previous[y, x]], table[current[y, x]], reference[y, x], c_pos[y, x], c_neg[y, x]
-            )
-            if num_keys + count > keys.shape[0]:
-                return num_keys, y, num_keys + count
-            reference[y, x] += np.int32(sign * count * threshold)
-            inverse = 1.0 / rise
-            place = np.uint64(y) << np.uint64(17) | np.uint64(x) << np.uint64(1) | np.uint64(sign > 0)
-            for k in range(1, count + 1):
-                offset = _event_time(k * threshold - d0, rise, inverse, duration)
-                keys[num_keys] = np.uint64(offset) << np.uint64(33) | place
+    start = d0
+    now = np.int64(0)
+    per_us = 1.0 / duration
+    for n in range(noise, last_noise + 1):
+        until = offsets[n] if n < last_noise else np.int64(duration)
+        while True:  # signal events up to and with `until`
+            sign = np.int64(0)
+            if mode != DROP and hold > now:
+                if hold > until:
+                    break
+                now = hold
+                if mode == HOLD:  # wakes up and takes what it sees for its reference
+                    d0 = -_level_at(rise, now, duration, per_us)
+                else:  # wakes up and finds itself past a threshold
+                    level = d0 * duration + rise * now
+                    sign = np.int64(level >= c_pos * duration) - np.int64(-level >= c_neg * duration)
+            time = now
+            if sign == 0:
+                d1 = d0 + rise
+                sign = np.int64(d1 >= c_pos) - np.int64(-d1 >= c_neg)
+                if sign == 0:
+                    break
+                way = (c_pos if sign > 0 else c_neg) - sign * d0
+                if way > 0:
+                    time = max(now, _event_time(way, sign * rise, 1.0 / (sign * rise), duration))
+                else:
+                    time = max(now, 1)
+                if time > until:
+                    break
+            if mode != DROP or refractory == 0 or time >= hold:
+                keys[num_keys] = np.uint64(time) << np.uint64(34) | place | np.uint64(sign > 0) << np.uint64(1)
                 num_keys += 1
-    return num_keys, height, num_keys
+                if refractory > 0:
+                    hold = time + refractory
+            if mode != HOLD or refractory == 0:
+                d0 -= c_pos if sign > 0 else -c_neg
+            now = time
+        if n < last_noise and hold <= until:
+            p = np.uint64(polarities[n]) << np.uint64(1) | np.uint64(1)
+            keys[num_keys] = np.uint64(until) << np.uint64(34) | place | p
+            num_keys += 1
+            if resets:
+                d0 = -_level_at(rise, until, duration, per_us)
+                if refractory > 0:
+                    hold = until + refractory
+        now = until
+    return num_keys, start - d0, hold
 
 
 @_compiled
-def sort_by_time(keys: Any, duration: int, out: Any) -> None:
-    """Write the raster-ordered `keys` of one interval to `out` in order of time, ties in raster order.
-
-    A counting sort with one bucket for each microsecond of the interval.
-    """
-    position = np.zeros(duration + 2, np.int64)
-    for i in range(keys.shape[0]):
-        position[(keys[i] >> np.uint64(33)) + np.uint64(1)] += 1
-    for bucket in range(1, duration + 2):
-        position[bucket] += position[bucket - 1]
-    for i in range(keys.shape[0]):
-        offset = keys[i] >> np.uint64(33)
-        slot = position[offset]
-        position[offset] = slot + 1
-        out[slot] = keys[i]
-
-
-@_compiled
-def unpack(keys: Any, t_start: int, x: Any, y: Any, t: Any, p: Any) -> None:
-    """Unpack the keys of an interval that began at `t_start` into columns."""
-    for i in range(keys.shape[0]):
-        key = keys[i]
-        x[i] = np.uint16(key >> np.uint64(1))
-        y[i] = np.uint16(key >> np.uint64(17))
-        t[i] = t_start + np.int64(key >> np.uint64(33))
-        p[i] = np.uint8(key & np.uint64(1))
-
-
-@_compiled
-def voxel_interval(
-    previous: Any,
-    current: Any,
+def scan_interval(
+    first: Any,
+    last: Any,
     table: Any,
-    reference: Any,
-    c_pos: Any,
+    before: Any,
+    after: Any,
+    low: Any,
+    span: Any,
     c_neg: Any,
+    leak: Any,
+    elapsed: int,
     duration: int,
-    t_start: int,
-    window_start: int,
-    window_stop: int,
-    grid: Any,
-) -> None:
-    """Add the events of one interval to the signed bilinear `grid` (B, H, W) float32 and move `reference` along.
+    hold: Any,
+    held: Any,
+    refractory: int,
+    mode: int,
+    noise_pixel: Any,
+    noise_offset: Any,
+    noise_polarity: Any,
+    resets: bool,
+    keys: Any,
+    num_keys: int,
+    row: int,
+    column: int,
+    noise: int,
+) -> tuple[int, int, int, int, int]:
+    """Append the events of one interval to `keys` in raster order and move `low` along.
 
-    Events outside the half-open window (microseconds) move the reference only. A cell belongs to one pixel, whose
-    events come in order of time here as in a sorted list; the bin is found in integers and the weight is one float32
-    quotient. So the sums are those of the grid of the events to the last bit.
+    Args:
+        first: (H, W) uint16, the frame at the start.
+        last: (H, W) uint16, the frame at the end.
+        table: (65536,) int32 brightness of frame values.
+        before: (H, W) int32 brightness at the start, behind the photoreceptor; None = that of `first`.
+        after: (H, W) int32 brightness at the end; None = that of `last`.
+        low: (H, W) int32, written to.
+        span: (H, W) uint32.
+        c_neg: (H, W) int32 OFF thresholds.
+        leak: (H, W) uint32, or None.
+        elapsed: Microseconds from the first frame of all to the start of this interval.
+        duration: Length of the interval, microseconds.
+        hold: (H, W) int64, elapsed time until which a pixel is held, written to; None = neither hold nor noise.
+        held: (H, W) uint8, 1 where it is held beyond the start of the interval, written to.
+        refractory: Microseconds.
+        mode: HOLD, DROP or SUPPRESS.
+        noise_pixel: (N,) int64 noise events in raster order.
+        noise_offset: (N,) int64, in [1, duration].
+        noise_polarity: (N,) uint8.
+        resets: Whether a noise event resets its pixel.
+        keys: (room,) uint64, written to: time after the interval's start in the top 30 bits, then y (16), x (16),
+            polarity (1), noise (1).
+        num_keys: Keys used so far.
+        row: Pixel to begin with.
+        column: Pixel to begin with.
+        noise: First noise event that is not behind that pixel.
+
+    Returns:
+        (keys used, row, column, noise, keys needed). When `keys` is too short the scan stops before that pixel: call
+        again with longer `keys`.
     """
-    height, width = current.shape
-    num_bins = grid.shape[0]
-    length = max(window_stop - 1 - window_start, 1)
-    marks = np.zeros((width + 7) // 8 * 8, np.uint8)
-    marks_by_8 = marks.view(np.uint64)
-    found = np.empty(len(marks) + 1, np.uint32)
-    for y in range(height):
-        _mark_row(current[y], table, reference[y], c_pos[y], c_neg[y], marks)
-        num_found = _gather_marked(marks, marks_by_8, found)
+    height, width = last.shape
+    level = np.empty(width, np.int32)
+    found = np.empty(width + 1, np.uint32)
+    per_us = 1.0 / duration
+    spaced = duration // refractory if refractory > 0 and mode != DROP else 2**40
+    for y in range(row, height):
+        low_row, span_row = low[y], span[y]
+        if after is not None:
+            level[:] = after[y]
+        else:
+            last_row = last[y]
+            for x in range(width):
+                level[x] = table[last_row[x]]
+        if leak is not None:
+            leak_row = leak[y]
+            for x in range(width):
+                level[x] += drift(leak_row[x], elapsed + duration)
+        # Every column is written, only those with something to do are counted: no branch for a single pixel.
+        num_found = 0
+        if hold is None:
+            for x in range(width):
+                found[num_found] = np.uint32(x)
+                num_found += np.int64(np.uint32(np.int32(level[x] - low_row[x])) >= span_row[x])
+        else:
+            wanted = held[y]
+            if noise < noise_pixel.shape[0] and noise_pixel[noise] < (y + 1) * width:
+                wanted = wanted.copy()
+                n = noise
+                while n < noise_pixel.shape[0] and noise_pixel[n] < (y + 1) * width:
+                    wanted[noise_pixel[n] - y * width] = 1
+                    n += 1
+            for x in range(width):
+                found[num_found] = np.uint32(x)
+                past = np.uint8(np.uint32(np.int32(level[x] - low_row[x])) >= span_row[x])
+                num_found += np.int64(past | wanted[x])
         for i in range(num_found):
-            x = found[i]
-            sign, count, threshold, d0, rise = _crossings(
-                table[previous[y, x]], table[current[y, x]], reference[y, x], c_pos[y, x], c_neg[y, x]
-            )
-            reference[y, x] += np.int32(sign * count * threshold)
-            inverse = 1.0 / rise
-            for k in range(1, count + 1):
-                t = t_start + _event_time(k * threshold - d0, rise, inverse, duration)
-                if window_start <= t < window_stop:
-                    position = (num_bins - 1) * (t - window_start)
-                    low = position // length
-                    after = np.float32(sign) * (np.float32(position - low * length) / np.float32(length))
-                    grid[low, y, x] += np.float32(sign) - after
-                    if low + 1 < num_bins:
-                        grid[low + 1, y, x] += after
+            x = np.int64(found[i])
+            if x < column:
+                continue
+            off = np.int64(c_neg[y, x])
+            on = np.int64(span_row[x]) - off + 1
+            reference = np.int32(low_row[x] + off - 1)
+            start = before[y, x] if before is not None else table[first[y, x]]
+            if leak is not None:
+                start = np.int32(start + drift(leak_row[x], elapsed))
+            d0 = np.int64(np.int32(start - reference))
+            d1 = np.int64(np.int32(level[x] - reference))
+            place = np.uint64(y) << np.uint64(18) | np.uint64(x) << np.uint64(2)
+            stop = noise
+            if hold is not None:
+                while stop < noise_pixel.shape[0] and noise_pixel[stop] == y * width + x:
+                    stop += 1
+            if hold is None or (refractory == 0 and stop == noise):
+                # ON and OFF come in no order that a processor could predict, hence a sign instead of a branch.
+                sign = np.int64(1) - ((d1 < 0) << 1)
+                threshold = off + (on - off) * (d1 > 0)
+                d0 *= sign
+                d1 *= sign
+                count = np.int64(1) if d1 < 2 * threshold else d1 // threshold
+                if num_keys + count > keys.shape[0]:
+                    return num_keys, y, x, noise, num_keys + count
+                low_row[x] += np.int32(sign * count * threshold)
+                rise = d1 - d0
+                inverse = 1.0 / rise
+                place |= np.uint64(sign > 0) << np.uint64(1)
+                offset = _event_time(threshold - d0, rise, inverse, duration)
+                keys[num_keys] = np.uint64(offset) << np.uint64(34) | place
+                num_keys += 1
+                for k in range(2, count + 1):
+                    offset = _event_time(k * threshold - d0, rise, inverse, duration)
+                    keys[num_keys] = np.uint64(offset) << np.uint64(34) | place
+                    num_keys += 1
+                noise = stop
+                continue
+            rise = d1 - d0
+            until = hold[y, x] - elapsed
+            most = 2 * (stop - noise) + 3
+            most += spaced if spaced < 64 else np.int64((abs(d0) + abs(rise)) / min(on, off))
+            if num_keys + most > keys.shape[0]:
+                return num_keys, y, x, noise, num_keys + most
+            if mode == HOLD and refractory > 0 and stop == noise:
+                moved = d0
+                crossed = until <= duration
+                while crossed:
+                    sign, offset, d0 = _next_after_hold(d0, rise, duration, per_us, on, off, until)
+                    keys[num_keys] = np.uint64(offset) << np.uint64(34) | place | np.uint64(sign > 0) << np.uint64(1)
+                    num_keys += np.int64(sign != 0)
+                    until = offset + refractory if sign != 0 else until
+                    crossed = (sign != 0) & (until <= duration)
+                moved -= d0
+            else:
+                num_keys, moved, until = _step_by_step(
+                    d0,
+                    rise,
+                    duration,
+                    on,
+                    off,
+                    hold[y, x] - elapsed,
+                    refractory,
+                    mode,
+                    noise_offset,
+                    noise_polarity,
+                    noise,
+                    stop,
+                    resets,
+                    place,
+                    keys,
+                    num_keys,
+                )
+            low_row[x] += np.int32(moved)
+            hold[y, x] = until + elapsed
+            held[y, x] = np.uint8(until > duration and mode != DROP)
+            noise = stop
+        column = 0
+    return num_keys, height, 0, noise, num_keys

@@ -1,34 +1,71 @@
-"""What kind of sensor is simulated: thresholds, response curve, start; and the maps that follow from it."""
+"""What kind of sensor is simulated: thresholds, response to light, low-pass, noise, readout. No arrays here."""
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eventfm.random import derive, uniforms
 from eventfm.registry import did_you_mean
 
-FRACTION_BITS = 24
-"""Brightness is a fixed-point number with this many bits after the point: integers give the same bits everywhere."""
 SMALLEST_THRESHOLD = 0.01
 LARGEST_THRESHOLD = 16.0
-LINLOG_KNEE = 20 / 255
-"""Below this intensity the linlog curve is straight (20 grey levels of an 8-bit frame)."""
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "clean": {"sigma": 0.02},
+    "noisy": {
+        "sigma": 0.05,
+        "cutoff_hz": 200.0,
+        "leak_hz": 0.1,
+        "shot_hz": 1.0,
+        "hot_fraction": 1e-4,
+        "refractory_us": 100,
+    },
+    "v2e-clean": {"sigma": 0.02, "log": "linlog_v2e", "init": "zero"},
+    "v2e-noisy": {
+        "sigma": 0.05,
+        "log": "linlog_v2e",
+        "init": "zero",
+        "cutoff_hz": 30.0,
+        "leak_hz": 0.1,
+        "shot_hz": 5.0,
+    },
     "esim": {"sigma": 0.0, "init": "zero"},
+}
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "c_pos": (SMALLEST_THRESHOLD, LARGEST_THRESHOLD, "natural-log units"),
+    "c_neg": (SMALLEST_THRESHOLD, LARGEST_THRESHOLD, "natural-log units"),
+    "sigma": (0, 1, "natural-log units"),
+    "eps": (1e-9, 1, "full scale is 1"),
+    "refractory_us": (0, 10**9, "microseconds"),
+    "leak_hz": (0, 1000, "hertz"),
+    "leak_spread": (0, 1, "decades"),
+    "shot_hz": (0, 1e5, "hertz"),
+    "hot_fraction": (0, 0.5, "share of the pixels"),
+    "hot_hz": (0, 1e5, "hertz"),
+    "dead_fraction": (0, 0.5, "share of the pixels"),
+    "latency_us": (0, 10**9, "microseconds"),
+    "jitter_us": (0, 10**9, "microseconds"),
+    "tick_us": (1, 10**9, "microseconds"),
+}
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "init": ("zero", "uniform"),
+    "log": ("log", "linlog", "linlog_v2e", "identity"),
+    "refractory": ("hold", "drop", "suppress"),
+    "poles": (1, 2),
 }
 
 
 @dataclass(frozen=True)
 class SensorConfig:
-    """An event sensor: contrast thresholds, their spread over the pixels, and the response to light."""
+    """An event sensor: thresholds, response to light, low-pass, noise and readout; noise is off unless asked for.
+
+    Raises:
+        ValueError: A value out of its range; the message names the field, the range and the unit.
+    """
 
     c_pos: float = 0.2
     """ON threshold, natural-log units."""
@@ -42,32 +79,71 @@ class SensorConfig:
     """How the frames are coded: None = linear light, "srgb", or the exponent of a power law."""
     init: Literal["zero", "uniform"] = "uniform"
     """Distance of each pixel from its reference at the first frame: zero, or anywhere between its thresholds."""
-    log: Literal["log", "linlog", "identity"] = "log"
-    """Response: ln(I + eps); ln(I) that goes straight below 20/255 without a kink; or I itself (already a log)."""
+    log: Literal["log", "linlog", "linlog_v2e", "identity"] = "log"
+    """Response: ln(I + eps); ln(I) that goes straight below 20/255 without a kink; v2e's curve, which has one; or I
+    itself (the frames hold a logarithm already)."""
+    refractory_us: int = 0
+    """How long a pixel sends nothing after an event, microseconds."""
+    refractory: Literal["hold", "drop", "suppress"] = "hold"
+    """What is lost meanwhile. `hold`: the change itself, for the pixel starts afresh when it wakes (as pixels do);
+    `drop`: the events, the reference follows (ESIM); `suppress`: nothing, the event is sent on waking (v2e)."""
+    cutoff_hz: float | None = None
+    """Corner frequency of the photoreceptor at full light, lower in the dark (v2e's law); None = no low-pass."""
+    poles: Literal[1, 2] = 1
+    """Order of the low-pass: one pole, or two equal ones."""
+    leak_hz: float = 0.0
+    """ON events per second of a pixel that nothing changes for, by the leak of its reset switch."""
+    leak_spread: float = 0.1
+    """Spread of the leak rate over the pixels: standard deviation of its decimal logarithm, decades."""
+    shot_hz: float = 0.0
+    """Noise events per second of a mean pixel in the dark, ON and OFF together; a quarter of that at full light."""
+    hot_fraction: float = 0.0
+    """Share of the pixels that fire by themselves."""
+    hot_hz: float = 30.0
+    """Events per second of a hot pixel."""
+    dead_fraction: float = 0.0
+    """Share of the pixels that never send an event."""
+    noise_resets: bool = True
+    """A noise event resets its pixel as any event does. False: noise is laid over the clean events unchanged."""
+    latency_us: int = 0
+    """Readout: added to every time, microseconds."""
+    jitter_us: int = 0
+    """Readout: a further delay, even between 0 and this, event by event."""
+    tick_us: int = 1
+    """Readout: times are multiples of this, counted from the first frame, microseconds."""
+    max_rate_hz: float | None = None
+    """Readout: events per second of the whole sensor beyond which a millisecond's later events are lost."""
     seed: int = 0
     """With `clip_id` it fixes every random number of a clip."""
 
     def __post_init__(self) -> None:
-        for name in ("c_pos", "c_neg"):
+        for name, (low, high, unit) in _RANGES.items():
             value = getattr(self, name)
-            if not SMALLEST_THRESHOLD <= value <= LARGEST_THRESHOLD:
-                raise ValueError(f"expected {name} in [{SMALLEST_THRESHOLD}, {LARGEST_THRESHOLD}], got {value!r}")
-        if not 0 <= self.sigma <= 1:
-            raise ValueError(f"expected sigma in [0, 1] (natural-log units), got {self.sigma!r}")
-        if not 1e-9 <= self.eps <= 1:
-            raise ValueError(f"expected eps in [1e-9, 1] (full scale is 1), got {self.eps!r}")
+            if not low <= value <= high:
+                raise ValueError(f"expected {name} in [{low:g}, {high:g}] ({unit}), got {value!r}")
+        for name in ("refractory_us", "latency_us", "jitter_us", "tick_us", "seed"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise ValueError(f"expected {name} to be a whole number, got {getattr(self, name)!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                expected = " or ".join(map(repr, choices))
+                raise ValueError(f"expected {name} to be {expected}, got {getattr(self, name)!r}")
         if isinstance(self.gamma, str) and self.gamma != "srgb":
             raise ValueError(f"expected gamma to be None, 'srgb' or a number, got {self.gamma!r}")
         if isinstance(self.gamma, (int, float)) and not 0.1 <= self.gamma <= 10:
             raise ValueError(f"expected gamma in [0.1, 10], got {self.gamma!r}")
-        if self.init not in ("zero", "uniform"):
-            raise ValueError(f"expected init to be 'zero' or 'uniform', got {self.init!r}")
-        if self.log not in ("log", "linlog", "identity"):
-            raise ValueError(f"expected log to be 'log', 'linlog' or 'identity', got {self.log!r}")
+        if self.cutoff_hz is not None and not 1e-3 <= self.cutoff_hz <= 1e6:
+            raise ValueError(f"expected cutoff_hz to be None or in [0.001, 1e6] (hertz), got {self.cutoff_hz!r}")
+        if self.max_rate_hz is not None and not 1e3 <= self.max_rate_hz <= 1e12:
+            raise ValueError(f"expected max_rate_hz to be None or in [1e3, 1e12] (hertz), got {self.max_rate_hz!r}")
 
     @classmethod
     def preset(cls, name: str) -> SensorConfig:
-        """Return a named sensor: "clean" (a good sensor without noise) or "esim" (identical ideal pixels).
+        """Return a named sensor.
+
+        "clean" is a good sensor without noise, "noisy" one with every imperfection at a moderate level; "v2e-clean" and
+        "v2e-noisy" have the settings of v2e's presets of these names (Hu, Liu, Delbruck, CVPR-W 2021), "esim" the
+        identical ideal pixels of ESIM (Rebecq, Gehrig, Scaramuzza, CoRL 2018).
 
         Raises:
             ValueError: No preset of that name.
@@ -76,58 +152,56 @@ class SensorConfig:
             raise ValueError(f"unknown sensor preset {name!r}{did_you_mean(name, list(_PRESETS))}")
         return cls(**_PRESETS[name])
 
+    @classmethod
+    def sample(cls, rng: np.random.Generator, noise_probability: float = 0.5) -> SensorConfig:
+        """Return a sensor drawn at random, for training that shall not depend on one sensor.
 
-@functools.lru_cache(maxsize=64)
-def brightness_table(config: SensorConfig, num_values: int) -> NDArray[np.int32]:
-    """Return the fixed-point brightness of frame values 0 to `num_values` - 1 (full scale), int32 and read-only."""
-    light = np.arange(num_values, dtype=np.float64) / (num_values - 1)
-    if config.gamma == "srgb":
-        light = srgb_to_linear(light)
-    elif config.gamma is not None:
-        light = light**config.gamma
-    if config.log == "log":
-        brightness = np.log(light + config.eps)
-    elif config.log == "linlog":
-        below = math.log(LINLOG_KNEE) + (light - LINLOG_KNEE) / LINLOG_KNEE
-        brightness = np.where(light < LINLOG_KNEE, below, np.log(np.maximum(light, LINLOG_KNEE)))
-    else:
-        brightness = light
-    table = to_fixed(brightness)
-    table.flags.writeable = False
-    return table
+        Thresholds from 0.05 to 0.8 (log-uniform), ON and OFF within about a tenth of each other, their spread up to a
+        quarter of them; eps from 0.001 to 0.03, or a linlog response; with `noise_probability` also noise: low-pass
+        (half of the time, 20 to 500 Hz), leak and shot noise (0.01 to 1 and to 5 Hz), hot pixels, refractory time.
 
+        Args:
+            rng: From `eventfm.random.generator`; equal generators give equal sensors.
+            noise_probability: Share of sensors with noise.
+        """
+        c_pos = _log_uniform(rng, 0.05, 0.8)
+        config = cls(
+            c_pos=c_pos,
+            c_neg=c_pos * float(np.clip(rng.normal(1, 0.1), 0.7, 1.4)),
+            sigma=c_pos * float(rng.uniform(0, 0.25)),
+            log="linlog" if rng.uniform() < 0.3 else "log",
+            eps=_log_uniform(rng, 1e-3, 3e-2),
+            seed=int(rng.integers(2**62)),
+        )
+        return config.with_random_noise(rng) if rng.uniform() < noise_probability else config
 
-def threshold_maps(
-    config: SensorConfig, height: int, width: int, clip_id: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the fixed-point ON and OFF thresholds of every pixel of one clip, both (height, width) int32."""
-    on, off = (np.full((height, width), mean) for mean in (config.c_pos, config.c_neg))
-    if config.sigma:
-        key, count = derive(config.seed, "clip", clip_id), height * width
-        # Box and Muller's pair of normals from counted uniforms: no library version can change it.
-        radius = config.sigma * np.sqrt(-2 * np.log1p(-uniforms(key, "threshold radius", count)))
-        angle = 2 * np.pi * uniforms(key, "threshold angle", count)
-        on += (radius * np.cos(angle)).reshape(height, width)
-        off += (radius * np.sin(angle)).reshape(height, width)
-    return tuple(to_fixed(np.clip(values, SMALLEST_THRESHOLD, LARGEST_THRESHOLD)) for values in (on, off))
+    def with_random_noise(self, rng: np.random.Generator) -> SensorConfig:
+        """Return this sensor with noise, low-pass and refractory time drawn at random; the ranges are `sample`'s."""
+        return replace(
+            self,
+            cutoff_hz=_log_uniform(rng, 20, 500) if rng.uniform() < 0.5 else None,
+            leak_hz=_log_uniform(rng, 0.01, 1),
+            shot_hz=_log_uniform(rng, 0.01, 5),
+            hot_fraction=1e-4,
+            refractory_us=round(_log_uniform(rng, 100, 1000)) if rng.uniform() < 0.5 else 0,
+        )
 
+    def without_noise(self) -> SensorConfig:
+        """Return the same pixels, thresholds included, with neither noise nor low-pass, refractory time or readout."""
+        clean = ("cutoff_hz", "poles", "leak_hz", "shot_hz", "hot_fraction", "dead_fraction", "refractory_us")
+        names = (*clean, "latency_us", "jitter_us", "tick_us", "max_rate_hz")
+        defaults = SensorConfig()
+        return replace(self, **{name: getattr(defaults, name) for name in names})
 
-def initial_distance(
-    config: SensorConfig, c_pos: NDArray[np.int32], c_neg: NDArray[np.int32], clip_id: int
-) -> NDArray[np.int32]:
-    """Return how far each pixel's brightness starts above its reference, strictly between -c_neg and c_pos."""
-    if config.init == "zero":
-        return np.zeros_like(c_pos)
-    u = uniforms(derive(config.seed, "clip", clip_id), "initial distance", c_pos.size).reshape(c_pos.shape)
-    room = c_pos.astype(np.int64) + c_neg - 1
-    return (np.floor(u * room).astype(np.int64) - c_neg + 1).astype(np.int32)
-
-
-def to_fixed(values: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return `values` in fixed point, rounded to the nearest."""
-    return np.rint(values * (1 << FRACTION_BITS)).astype(np.int32)
+    @property
+    def has_noise(self) -> bool:
+        """Whether events are told apart into signal and noise."""
+        return self.shot_hz > 0 or (self.hot_fraction > 0 and self.hot_hz > 0)
 
 
-def srgb_to_linear(coded: NDArray[Any]) -> NDArray[Any]:
-    """Return linear light in [0, 1] of sRGB values in [0, 1] (IEC 61966-2-1)."""
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+from eventfm.simulation.maps import initial_distance, threshold_maps  # noqa: E402,F401
+from eventfm.simulation.response import FRACTION_BITS, brightness_table, srgb_to_linear  # noqa: E402,F401
