@@ -31,6 +31,7 @@ def test_public_names() -> None:
         "load",
         "open_recording",
         "pretrain",
+        "simulate_corpus",
     ]
     for name in eventfm.__all__:
         assert callable(getattr(eventfm, name))

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
-    from eventfm.api import convert, embed, evaluate, info, load, pretrain
+    from eventfm.api import convert, embed, evaluate, info, load, pretrain, simulate_corpus
     from eventfm.events import EventBatch, Events, Sensor
     from eventfm.io import open_recording
     from eventfm.representations import PolarityCounts, StackedHistogram, VoxelGrid
@@ -29,12 +29,13 @@ __all__ = [
     "load",
     "open_recording",
     "pretrain",
+    "simulate_corpus",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "api": ["convert", "embed", "evaluate", "info", "load", "pretrain"],
+        "api": ["convert", "embed", "evaluate", "info", "load", "pretrain", "simulate_corpus"],
         "events": ["EventBatch", "Events", "Sensor"],
         "io": ["open_recording"],
         "representations": ["PolarityCounts", "StackedHistogram", "VoxelGrid"],

@@ -71,6 +71,32 @@ def convert(
 
 
 @app.command()
+def simulate(
+    source: Annotated[str, typer.Argument(help="Pictures, video, frames (a file or a folder), or a manifest.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the recordings.")],
+    settings: Settings = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make event recordings: eventfm simulate SOURCE OUT num_clips=2 pixel=noisy motion.duration_us=100000 ...
+
+    Exits with 1 if some clips could not be made; the others are there, and the same command tries those again.
+    """
+    from eventfm import api
+    from eventfm.config import parse_overrides
+
+    made = api.simulate_corpus(source, out, quiet=quiet, **parse_overrides(settings or []))
+    if as_json:
+        counts = {"num_clips": made.num_clips, "num_events": made.num_events}
+        print(json.dumps({"out": str(made.out), **counts, "failed": made.failed, "warnings": made.warnings}))
+    else:
+        print(f"{made.out}: {made.num_clips:,} recordings, {made.num_events:,} events")
+    if made.failed:
+        print(f"eventfm: {len(made.failed)} clips could not be made", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
 def pretrain(
     recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a YAML file.")] = None,
     settings: Settings = None,

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from eventfm.api.evaluating import evaluate
     from eventfm.api.pretraining import pretrain
     from eventfm.api.recordings import convert, info
+    from eventfm.api.simulating import simulate_corpus
 
-__all__ = ["convert", "demo", "embed", "evaluate", "info", "load", "pretrain"]
+__all__ = ["convert", "demo", "embed", "evaluate", "info", "load", "pretrain", "simulate_corpus"]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -23,5 +24,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "evaluating": ["evaluate"],
         "pretraining": ["pretrain"],
         "recordings": ["convert", "info"],
+        "simulating": ["simulate_corpus"],
     },
 )

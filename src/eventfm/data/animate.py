@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -42,6 +42,11 @@ class MotionConfig(Config):
     """Range of the contrast threshold, natural-log units, log-uniform; ON and OFF differ by about a tenth."""
     sigma: float = 0.03
     """Spread of the threshold from pixel to pixel."""
+    noise_probability: float = Field(default=0.0, ge=0, le=1)
+    """Chance that the sensor of a clip has noise, low-pass and refractory time, drawn by
+    `SensorConfig.with_random_noise`."""
+    preset: Literal["clean", "noisy", "v2e-clean", "v2e-noisy", "esim"] | None = None
+    """One of `SensorConfig`'s presets for every clip, instead of thresholds and noise drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +90,32 @@ def random_clip(light: NDArray[np.float32], motion: MotionConfig, sensor: Sensor
     """Return a clip of a picture in linear light (H', W') under a motion and a sensor drawn from `rng`."""
     size = sensor.height, sensor.width
     path, config = random_shot(motion, sensor, rng)
-    return make_clip(light, path, (0, motion.duration_us), size, config)
+    return make_clip(light, path, (0, motion.duration_us), size, config, enlarge=True)
 
 
 def random_shot(motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> tuple[MotionPath, SensorConfig]:
     """Return a path from 0 to `duration_us` and a sensor, both drawn from `rng`."""
+    return random_path(motion, sensor, rng), random_sensor(motion, rng)
+
+
+def random_path(motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> MotionPath:
+    """Return a path from 0 to `duration_us` drawn from `rng`."""
     size = sensor.height, sensor.width
     speed = _log_uniform(rng, motion.speed_px_s)
-    path: MotionPath
     if motion.kind == "saccades":
-        path = saccades(speed * motion.duration_us * 1e-6 / 3, motion.duration_us // 3)
-    else:
-        path = random_planar_motion(rng, size, motion.duration_us, speed, motion.pause_probability)
+        return saccades(speed * motion.duration_us * 1e-6 / 3, motion.duration_us // 3)
+    return random_planar_motion(rng, size, motion.duration_us, speed, motion.pause_probability)
+
+
+def random_sensor(motion: MotionConfig, rng: np.random.Generator) -> SensorConfig:
+    """Return a sensor drawn from `rng`."""
     c_pos = _log_uniform(rng, motion.threshold)
     c_neg = c_pos * float(np.clip(rng.normal(1, 0.1), 0.7, 1.4))
-    return path, SensorConfig(c_pos=c_pos, c_neg=c_neg, sigma=motion.sigma, seed=int(rng.integers(2**62)))
+    config = SensorConfig(c_pos=c_pos, c_neg=c_neg, sigma=motion.sigma, seed=int(rng.integers(2**62)))
+    if motion.preset is not None:
+        return replace(SensorConfig.preset(motion.preset), seed=config.seed)
+    noisy = motion.noise_probability > 0 and rng.uniform() < motion.noise_probability
+    return config.with_random_noise(rng) if noisy else config
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from eventfm.events import OnError, Sensor
 from eventfm.io import UnknownFormatError, detect_format, list_recordings, open_recording
 from eventfm.protocols import Recording
 
-_SIDE_FILES = {".csv", ".md", ".yaml", ".yml", ".json", ".py", ".html"}
+_SIDE_FILES = {".csv", ".md", ".yaml", ".yml", ".json", ".jsonl", ".py", ".html"}
 """Files that lie beside recordings: where they are none, that is not worth a warning."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -117,7 +118,7 @@ def read(recording: Recording, window: Window) -> Events:
         return recording.events(window.start, window.stop)
     events = recording.events_by_index(window.start, min(window.stop, recording.num_events))
     span = (int(events.t[0]), int(events.t[-1]) + 1) if len(events) else (0, 1)
-    return Events(events.x, events.y, events.t, events.p, events.sensor, span)
+    return replace(events, window=span)
 
 
 def frame_difference(recording: Recording, window: Window) -> NDArray[np.float32]:

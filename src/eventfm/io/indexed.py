@@ -1,12 +1,14 @@
 """Recordings in the DSEC layout (Gehrig et al., RA-L 2021), read at random by time.
 
 `events/{x, y, t, p}` are columns, `t_offset` is added to `t`, and `ms_to_idx[m]` is the first event with
-`t >= 1000 m`, so that a window costs two look-ups and the chunks it covers.
+`t >= 1000 m`, so that a window costs two look-ups and the chunks it covers. The native store adds, for simulated
+recordings, a column `events/noise`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,9 @@ class IndexedRecording:
             lengths = {name: len(column) for name, column in columns.items()}
             if len(set(lengths.values())) != 1:
                 raise FormatError(f"{file.path}: expected four columns of one length, got {lengths}; is it cut off?")
+            self._has_noise = "noise" in root["events"]
+            if self._has_noise and (labels := len(stored(root["events"], "noise"))) != lengths["t"]:
+                raise FormatError(f"{file.path}: {labels} noise labels for {lengths['t']} events; is it cut off?")
             self._offset_us = int(root["t_offset"][()])
             self._num_ms = len(stored(root, "ms_to_idx"))
             self.num_events = lengths["t"]
@@ -115,5 +120,10 @@ class IndexedRecording:
         with reading(self._file.path):
             data = {name: self._file[f"{self._group}/events/{name}"] for name in "xytp"}
             columns = file_columns({name: np.asarray(data[name][start:stop]) for name in data}, source, "us")
+            noise = np.asarray(self._file[f"{self._group}/events/noise"][start:stop]) if self._has_noise else None
         t = columns.t + self._offset_us
-        return Events.checked(columns.x, columns.y, t, columns.p, self.sensor, on_error=self._on_error, source=source)
+        events = Events.checked(columns.x, columns.y, t, columns.p, self.sensor, on_error=self._on_error, source=source)
+        # Events that were mended stand elsewhere than their labels, which nobody can tell then.
+        if noise is None or len(events) != len(t) or not np.array_equal(events.t, t):
+            return events
+        return replace(events, noise=(noise != 0).astype(np.uint8))

@@ -2,7 +2,8 @@
 
 A file holds one recording at its root, or many under `recordings/<id>/`. A recording is `events/{x, y, t, p}`,
 `ms_to_idx` and `t_offset` as DSEC has them (see `indexed`), with int64 times, and one group per track with `times`
-and `data`. Sensor, format of origin and provenance are attributes.
+and `data`. `events/noise` (1 = noise) is there where a simulator knows it. Sensor, format of origin and provenance
+are attributes.
 """
 
 from __future__ import annotations

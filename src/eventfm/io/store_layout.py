@@ -25,6 +25,8 @@ _LARGEST_NUM_MS = 2**31
 _LONGEST_TEXT = 60_000
 _TRACK_CHUNK_BYTES = 1 << 16
 _COLUMNS = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.uint8}
+NOISE = "noise"
+"""Column of `events/` that is there only where the recording knows which events are noise."""
 
 
 def write_recording(
@@ -99,6 +101,10 @@ def _write_events(group: Any, recording: Recording, check: Callable[[], None]) -
             offset_us = int(piece.t[0])
         elif piece.t[0] < last_us:
             raise FormatError(f"time goes backwards from {last_us} us to {piece.t[0]} us between two pieces")
+        if piece.noise is not None and not written:
+            columns[NOISE] = _growing(events, NOISE, np.uint8, chunk)
+        if (piece.noise is not None) != (NOISE in columns):
+            raise FormatError("some pieces of the recording say which events are noise and others do not")
         last_us = int(piece.t[-1])
         relative = piece.t - offset_us
         for name, column in columns.items():

@@ -1,59 +1,13 @@
-"""Pictures and motion to events."""
+"""Pictures, video and made worlds to events: exact, fast, with everything known about what was simulated.
 
-from __future__ import annotations
+* `EventSimulator`, `simulate`, `simulate_voxel`: frames to events; `SensorConfig` says what kind of sensor.
+* `make_clip`, `shoot`, `supervise`, `twins`: a still picture in motion, and what a network may learn from it.
+* `random_scene`, `film_scene`, `supervise_scene`: worlds of labelled things with depth.
+* `video_frames`, `densified`: frames of any video.
 
-from typing import TYPE_CHECKING
+What each name is, and where it stands, is in `__init__.pyi`.
+"""
 
 import lazy_loader
 
-if TYPE_CHECKING:
-    from eventfm.simulation.motion import (
-        Affine,
-        PlanarMotion,
-        Waypoints,
-        flow,
-        frame_times,
-        random_planar_motion,
-        saccades,
-        translation,
-    )
-    from eventfm.simulation.pixel import EventSimulator, simulate, simulate_voxel
-    from eventfm.simulation.render import Clip, linear, make_clip
-    from eventfm.simulation.sensor import SensorConfig
-
-__all__ = [
-    "Affine",
-    "Clip",
-    "EventSimulator",
-    "PlanarMotion",
-    "SensorConfig",
-    "Waypoints",
-    "flow",
-    "frame_times",
-    "linear",
-    "make_clip",
-    "random_planar_motion",
-    "saccades",
-    "simulate",
-    "simulate_voxel",
-    "translation",
-]
-
-__getattr__, __dir__, _ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "motion": [
-            "Affine",
-            "PlanarMotion",
-            "Waypoints",
-            "flow",
-            "frame_times",
-            "random_planar_motion",
-            "saccades",
-            "translation",
-        ],
-        "pixel": ["EventSimulator", "simulate", "simulate_voxel"],
-        "render": ["Clip", "linear", "make_clip"],
-        "sensor": ["SensorConfig"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -57,6 +57,31 @@ def grey_picture(light: NDArray[np.floating], *, linear: bool = False) -> NDArra
     return np.repeat(np.rint(255 * coded).astype(np.uint8)[..., None], 3, axis=2)
 
 
+def depth_map(depth: NDArray[np.floating], limits: tuple[float, float] | None = None) -> NDArray[np.uint8]:
+    """Return a picture (H, W, 3) uint8 of depths, near bright and far dark, even on a log scale; unknown ones are grey.
+
+    Args:
+        depth: (H, W), above 0; others (and NaN, infinity) count as unknown.
+        limits: Nearest and farthest depth of the scale; by default those of the map. Pass one pair to maps that are to
+            be compared.
+
+    Raises:
+        ValueError: Values of another shape.
+    """
+    import matplotlib as mpl
+
+    if depth.ndim != 2:
+        raise ValueError(f"expected depths (H, W), got shape {depth.shape}")
+    known = np.isfinite(depth) & (depth > 0)
+    if limits is None:
+        limits = (float(depth[known].min()), float(depth[known].max())) if known.any() else (1.0, 2.0)
+    near, far = np.log(limits)
+    share = (np.log(np.where(known, depth, limits[0])) - near) / max(far - near, 1e-9)
+    out = np.rint(255 * mpl.colormaps["inferno"](1 - np.clip(share, 0, 1))[..., :3]).astype(np.uint8)
+    out[~known] = UNKNOWN_COLOUR
+    return out
+
+
 def hide_patches(picture: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return `picture` (H, W, 3) uint8 with patches painted grey where `hidden` (rows, cols) says so.
 
