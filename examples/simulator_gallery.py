@@ -33,7 +33,6 @@ SIZE = (180, 240)
 DURATION_US = 170_000
 WINDOW_US = 30_000
 SEED = 12
-NOISE_COLOUR = (0, 158, 115)
 COLOURS = {"simulated, clean": "#888888", "simulated, noisy": "#0072b2", "real": "#d55e00"}
 
 
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--picture", action="store_true", help="draw the events of RECORDING, too")
     arguments = parser.parse_args()
     world = SceneConfig(
-        size=SIZE, duration_us=DURATION_US, speed_px_s=(60.0, 60.0), num_objects=(3, 3), still_object=0.5
+        size=SIZE, duration_us=DURATION_US, speed_px_s=(35.0, 35.0), num_objects=(3, 3), still_object=0.5
     )
     scene = random_scene(generator(SEED, "gallery"), world)
     noisy = replace(SensorConfig.preset("noisy"), c_pos=0.25, c_neg=0.25, shot_hz=2.0, hot_fraction=2e-4)

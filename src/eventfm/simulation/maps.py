@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from eventfm.random import derive, splitmix64
-from eventfm.simulation.response import FRACTION_BITS, to_fixed
-
-if TYPE_CHECKING:
-    from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.response import FRACTION_BITS
+from eventfm.simulation.sensor import LARGEST_THRESHOLD, SMALLEST_THRESHOLD, SensorConfig
 
 LEAK_BITS = 42
 """Bits after the point of a leak in natural-log units per microsecond."""
 DEAD_THRESHOLD = 2**31 - 1
 """No brightness is that far from any reference."""
-_SMALLEST, _LARGEST = 0.01, 16.0
 
 
 def threshold_maps(
     config: SensorConfig, height: int, width: int, clip_id: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return the fixed-point ON and OFF thresholds of every pixel of one clip, both (height, width) int32."""
-    on, off = (np.full((height, width), mean) for mean in (config.c_pos, config.c_neg))
-    if config.sigma:
-        first, second = _normals(_key(config, clip_id), "threshold", (height, width))
-        on += config.sigma * first
-        off += config.sigma * second
-    dead = dead_map(config, height, width, clip_id)
-    maps = tuple(to_fixed(np.clip(values, _SMALLEST, _LARGEST)) for values in (on, off))
-    for values in maps:
-        values[dead] = DEAD_THRESHOLD
-    return maps
+    key = _key(config, clip_id)
+    maps = np.empty((2, height, width), np.int32)
+    for polarity, mean, out in (("on", config.c_pos, maps[0]), ("off", config.c_neg, maps[1])):
+        base = np.uint64(derive(key, f"threshold {polarity}"))
+        _fill_thresholds(base, _normal_values(), mean, config.sigma, out.reshape(-1))
+    if config.dead_fraction:
+        maps[:, dead_map(config, height, width, clip_id)] = DEAD_THRESHOLD
+    return maps[0], maps[1]
 
 
 def initial_distance(
@@ -56,7 +53,8 @@ def leak_map(config: SensorConfig, c_pos: NDArray[np.int32], clip_id: int) -> ND
     """
     per_us = config.leak_hz * 1e-6 * c_pos / (1 << FRACTION_BITS)
     if config.leak_spread:
-        per_us = per_us * 10 ** (config.leak_spread * _normals(_key(config, clip_id), "leak", c_pos.shape)[0])
+        spread = _normals(_key(config, clip_id), "leak", c_pos.size).reshape(c_pos.shape)
+        per_us = per_us * 10 ** (config.leak_spread * spread)
     leak = np.minimum(np.rint(per_us * (1 << LEAK_BITS)), 2**32 - 1).astype(np.uint32)
     leak[c_pos == DEAD_THRESHOLD] = 0
     return leak
@@ -86,11 +84,17 @@ def _key(config: SensorConfig, clip_id: int) -> int:
     return derive(config.seed, "clip", clip_id)
 
 
-def _normals(key: int, stream: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return two independent maps of standard normals: Box and Muller's pairs, which no library version can change."""
-    radius = np.sqrt(-2 * np.log1p(-_uniforms(key, f"{stream} radius", shape)))
-    angle = 2 * np.pi * _uniforms(key, f"{stream} angle", shape)
-    return radius * np.cos(angle), radius * np.sin(angle)
+def _normals(key: int, stream: str, count: int) -> NDArray[np.float64]:
+    """Return standard normals (count,), by counter, from 65536 equally likely values: up to 4.3 from zero."""
+    out = np.empty(count)
+    _look_up(np.uint64(derive(key, stream)), _normal_values(), out)
+    return out
+
+
+@functools.lru_cache(maxsize=1)
+def _normal_values() -> NDArray[np.float64]:
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse((i + 0.5) / 65536) for i in range(65536)])
 
 
 def _uniforms(key: int, stream: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -108,6 +112,27 @@ def _fill(base: Any, out: Any) -> None:
     start = _mixed(base)
     for i in range(out.shape[0]):
         out[i] = np.float64(_mixed(start + np.uint64(i)) >> np.uint64(11)) * 2.0**-53
+
+
+@njit(nogil=True, cache=True)
+def _fill_thresholds(base: Any, values: Any, mean: float, sigma: float, out: Any) -> None:
+    """Write fixed-point thresholds about `mean`, in bounds."""
+    start = _mixed(base)
+    for i in range(0, out.shape[0], 4):
+        bits = _mixed(start + np.uint64(i >> 2))
+        for k in range(min(4, out.shape[0] - i)):
+            threshold = mean + sigma * values[(bits >> np.uint64(16 * k)) & np.uint64(0xFFFF)]
+            out[i + k] = np.rint(min(max(threshold, SMALLEST_THRESHOLD), LARGEST_THRESHOLD) * (1 << FRACTION_BITS))
+
+
+@njit(nogil=True, cache=True)
+def _look_up(base: Any, values: Any, out: Any) -> None:
+    """Write an entry of `values` (65536,) for each 16 bits of a counted draw."""
+    start = _mixed(base)
+    for i in range(0, out.shape[0], 4):
+        bits = _mixed(start + np.uint64(i >> 2))
+        for k in range(min(4, out.shape[0] - i)):
+            out[i + k] = values[(bits >> np.uint64(16 * k)) & np.uint64(0xFFFF)]
 
 
 @njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ which is exact (Lewis and Shedler, Naval Research Logistics 1979).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from eventfm.random import derive, splitmix64
 from eventfm.simulation.maps import DEAD_THRESHOLD, hot_pixels
-
-if TYPE_CHECKING:
-    from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.sensor import SensorConfig
 
 
 class Candidates(NamedTuple):

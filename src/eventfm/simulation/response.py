@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.sensor import SensorConfig
 
 FRACTION_BITS = 24
 """Brightness is a fixed-point number with this many bits after the point: integers give the same bits everywhere."""

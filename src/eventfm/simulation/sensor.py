@@ -201,7 +201,3 @@ class SensorConfig:
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
-from eventfm.simulation.maps import initial_distance, threshold_maps  # noqa: E402,F401
-from eventfm.simulation.response import FRACTION_BITS, brightness_table, srgb_to_linear  # noqa: E402,F401
