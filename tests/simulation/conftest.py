@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-BACKENDS = ["numba"]
+BACKENDS = ["numba", "torch"]
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

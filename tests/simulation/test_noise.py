@@ -215,3 +215,13 @@ def test_noise_is_labelled_where_there_is_noise(backend: str) -> None:
         assert run(frames, t, SensorConfig(**quiet), backend=backend).noise is None
     first = simulator(13, 21, SensorConfig(shot_hz=1.0), backend=backend).push(frames[:1], t[:1])
     assert len(first) == 0
+
+
+def test_rates_without_a_pixel_to_have_them_give_no_noise(backend: str) -> None:
+    frames, t = video(), times(12)
+    for config in (SensorConfig(hot_fraction=1e-4), SensorConfig(dead_fraction=0.5, hot_fraction=1e-4)):
+        events = run(frames, t, config, backend=backend)
+        assert events.noise is not None
+        assert not events.noise.any()
+        clean = run(frames, t, replace(config, hot_fraction=0.0), backend=backend)
+        np.testing.assert_array_equal(columns(events)[:4], columns(clean)[:4])

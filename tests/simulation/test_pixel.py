@@ -338,3 +338,10 @@ def test_leak_bounds_the_time_between_frames() -> None:
     with pytest.raises(ValueError, match=r"at most \d+ us between two frames"):
         run(still(0.5, 2, 2, 2), [0, 1_000_000], config)
     assert len(run(still(0.5, 2, 2, 2), [0, 20_000], config)) > 0
+
+
+def test_half_precision_frames_keep_their_values(backend: str) -> None:
+    half = (video(6, 5, 7) / 65535).astype(np.float16)
+    t = np.arange(6) * 1000
+    expected = columns(run(half.astype(np.float32), t, SensorConfig(), backend=backend))
+    np.testing.assert_array_equal(columns(run(half, t, SensorConfig(), backend=backend)), expected)

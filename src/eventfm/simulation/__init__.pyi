@@ -1,3 +1,5 @@
+from .batch import simulate_batch as simulate_batch
+from .batch import simulate_voxel_batch as simulate_voxel_batch
 from .interpolation import densified as densified
 from .layers import Flat as Flat
 from .layers import Layer as Layer

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from eventfm.simulation.kernels import DROP, HOLD, SUPPRESS, filter_brightness, scan_interval, start_pixels
 from eventfm.simulation.maps import initial_distance, leak_map, threshold_maps
-from eventfm.simulation.noise import Candidates, NoiseClocks, thin
+from eventfm.simulation.noise import NONE, NoiseClocks, thin
 from eventfm.simulation.response import brightness_table, keep_table, low_pass
 from eventfm.simulation.sensor import SensorConfig
 
 MODES = {"hold": HOLD, "drop": DROP, "suppress": SUPPRESS}
 LARGEST_DRIFT = 1 << 29
 """Leak in one interval must stay well inside 32 bits."""
-_NO_NOISE = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int64))
 
 
 class CompiledDetector:
@@ -84,7 +83,7 @@ class CompiledDetector:
             coefficients = low_pass(self.config, duration)
             filter_brightness(first, last, self._table, *coefficients, self._level, self._next_level)
             before, after = self._level[-1], self._next_level[-1]
-        noise = _NO_NOISE
+        noise = NONE
         if self._clocks is not None:
             noise = thin(self._clocks.take(elapsed + duration), first, last, self._keep)
         num_keys = row = column = next_noise = 0

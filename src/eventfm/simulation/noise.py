@@ -31,6 +31,9 @@ class Candidates(NamedTuple):
     """In [0, 2**32): kept where below the share that the light leaves."""
 
 
+NONE = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int64))
+
+
 def thin(
     candidates: Candidates, first: NDArray[np.uint16], last: NDArray[np.uint16], keep: NDArray[np.int64]
 ) -> Candidates:
@@ -75,6 +78,8 @@ class NoiseClocks:
 
     def take(self, until: int) -> Candidates:
         """Return the candidates since the last call, up to and with `until` (microseconds since the first frame)."""
+        if not self._clocks:  # rates, but not a pixel to have them
+            return NONE
         parts = [clock.take(until) for clock in self._clocks]
         entry, elapsed, draw = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.lexsort((elapsed, entry >> 1))

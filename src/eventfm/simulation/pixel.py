@@ -219,7 +219,9 @@ class EventSimulator:
             raise ValueError(f"expected uint8, uint16 or float frames, got {stack.dtype}")
         if self._dtype is not None and stack.dtype != self._dtype:
             raise ValueError(f"expected {self._dtype} frames as before, got {stack.dtype}: convert them to one kind")
-        if stack.dtype.kind == "f":
+        dtype = stack.dtype
+        if dtype.kind == "f":
+            stack = stack.astype(np.float32) if dtype.itemsize < 4 else stack
             if stack.size and not (stack.min() >= 0 and stack.max() <= 1):
                 wrong = next(i for i, frame in enumerate(stack) if not (frame.min() >= 0 and frame.max() <= 1))
                 raise ValueError(
@@ -227,11 +229,11 @@ class EventSimulator:
                     f"{stack[wrong].max()} in frame {wrong}; divide by the full scale, or pass uint8 or uint16"
                 )
             out = np.rint(stack * 65535.0).astype(np.uint16)
-        elif stack.dtype == np.uint8:
+        elif dtype == np.uint8:
             out = np.multiply(stack, np.uint16(257), dtype=np.uint16)
         else:
             out = np.ascontiguousarray(stack)
-        return out, stack.dtype
+        return out, dtype
 
     def _checked_times(self, t_us: ArrayLike, count: int) -> list[int]:
         times = np.asarray(t_us)
