@@ -34,14 +34,14 @@ def paint(texels: Picture, levels: NDArray[np.int64], to_texture: Matrix, out: P
         for left in range(0, columns, _BLOCK):
             right = min(left + _BLOCK, columns)
             w = abs(m[2, 0] * (left + right - 1) / 2 + m[2, 1] * y + m[2, 2])
-            level = min(max(int(math.floor(0.5 * math.log2(area / (w * w * w)) + 0.5)), 0), num_levels - 1)
+            level = min(max(math.floor(0.5 * math.log2(area / (w * w * w)) + 0.5), 0), num_levels - 1)
             start, height, width = levels[level]
             scale_x, scale_y = width / levels[0, 2], height / levels[0, 1]
             for x in range(left, right):
                 over = 1.0 / (m[2, 0] * x + m[2, 1] * y + m[2, 2])
                 u = ((m[0, 0] * x + m[0, 1] * y + m[0, 2]) * over + 0.5) * scale_x - 0.5
                 v = ((m[1, 0] * x + m[1, 1] * y + m[1, 2]) * over + 0.5) * scale_y - 0.5
-                i, j = int(math.floor(u)), int(math.floor(v))
+                i, j = math.floor(u), math.floor(v)
                 a, b = np.float32(u - i), np.float32(v - j)
                 top = start + _mirrored(j, height) * width
                 bottom = start + _mirrored(j + 1, height) * width
@@ -53,7 +53,10 @@ def paint(texels: Picture, levels: NDArray[np.int64], to_texture: Matrix, out: P
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def lay_over(frames: Frames, light: Picture, alpha: Picture, back: Matrix, boxes: Boxes) -> None:
-    """Lay the canvas `light`, already multiplied by its opacity `alpha`, over each frame: light + (1 - alpha) frame."""
+    """Lay the canvas `light`, already multiplied by its opacity `alpha`, over each frame: light + (1 - alpha) frame.
+
+    Only the boxes (F, 4) of the frames (F, H, W) are touched; `back` (F, 3, 3) goes from the sensor to the canvas.
+    """
     for f in range(len(frames)):
         m = back[f]
         for y in range(boxes[f, 2], boxes[f, 3]):

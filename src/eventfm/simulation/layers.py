@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,7 +54,7 @@ class Layer:
     light: NDArray[np.float32]
     """(R, C) linear luminance times opacity, in [0, 1]."""
     alpha: NDArray[np.float32] | None
-    """(R, C) opacity in [0, 1], zero round the border; None = opaque, and beyond its border mirrored."""
+    """(R, C) opacity in [0, 1]; None = opaque, and beyond its border mirrored."""
     to_sensor: Matrix
     """(3, 3) homography from its samples to the sensor at rest."""
     surface: Surface

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,18 +28,20 @@ Matrix = NDArray[np.float64]
 NEAREST_M = 1.1
 """Things are at least this far away."""
 _FARTHEST_M = 4.0
-_RADIUS_M = 0.18, 0.34
+_RADIUS_M = 0.2, 0.38
 _LEAST_RADIUS = 0.07
 """Of the shorter side of the sensor."""
 _LYING = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """Attitude of a floor: its axes point to the right, to the camera and down."""
 _NUM_LOOKS = 33
 _LARGEST_TILT = 0.5
+_LARGEST_PACE = 4.0
+"""Of a round: who is just turning round shall not be driven to and fro to make up for it."""
 _SHADES = -2.5, -0.7
 """Mean natural logarithm of the luminance of a thing."""
-_CONTRASTS = 0.35, 0.75
+_CONTRASTS = 0.2, 0.5
 """Spread of the logarithm."""
-_TEXELS_PER_PX = 0.5, 2.0
+_TEXELS_PER_PX = 0.4, 1.6
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def _random_things(
     attitude, eye = camera.body.poses(middle_us)
     placed: list[tuple[Matrix, float]] = []
     things = []
-    for nearest, farthest in zip(bounds[:-1], bounds[1:], strict=True):
+    for nearest, farthest in pairwise(bounds):
         z = nearest + (farthest - nearest) * rng.uniform(0.3, 0.7)
         room = min(z - nearest, farthest - z)
         to_px = camera.focal_px / z
@@ -200,9 +203,10 @@ def _random_things(
         if has_floor:
             position[1] = min(position[1], config.camera_height_m - radius - sway - 0.01)
         body = replace(body, position=position)
-        travelled = float(np.hypot(*np.diff(body.poses(looks)[1][:, :2], axis=0).T).sum()) * to_px
-        speed = _log_uniform(rng, config.object_speed_px_s) * config.duration_us * 1e-6
-        body = body.paced(speed / max(travelled, 1e-6), middle_us)
+        way = _log_uniform(rng, config.object_speed_px_s) * config.duration_us * 1e-6 / to_px
+        for _ in range(3):  # as for the camera
+            travelled = float(np.hypot(*np.diff(body.poses(looks)[1][:, :2], axis=0).T).sum())
+            body = body.paced(min(way / max(travelled, 1e-9), _LARGEST_PACE), middle_us)
         if rng.uniform() < config.still_object:
             body = replace(body, waves=AT_REST)
         things.append(_Thing(body, float(radius)))
@@ -225,7 +229,7 @@ def _random_place(
 
 
 def _random_shade(rng: np.random.Generator, others: Sequence[float]) -> float:
-    """Return a mean log luminance, of six the one that differs most from the `others`, up to a difference of one half."""
+    """Return a mean log luminance, of six the one that differs most from the `others`; one half is enough."""
     shades = rng.uniform(*_SHADES, 6)
     apart = np.array([min((abs(shade - other) for other in others), default=1.0) for shade in shades])
     return float(shades[int(np.argmax(np.minimum(apart, 0.5)))])
