@@ -1,8 +1,8 @@
 """Speed of the simulator, as ratios: to a plain numpy ESIM on the same frames, and to the machine's memory.
 
-A pinned scene of dead leaves (640x480, 16-bit frames, smooth motion, one thread); both ON and OFF thresholds differ from
-pixel to pixel. The numpy events must equal ours one by one, and a scalar oracle in fractions must agree on a sample of
-pixels, or there is no table. Then: what each part of a sensor costs, and whole clips from still pictures.
+A pinned scene of dead leaves (640x480, 16-bit frames, smooth motion, one thread); ON and OFF thresholds both differ
+from pixel to pixel. The numpy events must equal ours one by one, and a scalar oracle in fractions must agree on a
+sample of pixels, or there is no table. Then: what each part of a sensor costs, and whole clips from a photograph.
 Run: python benchmarks/simulator.py
 """
 
@@ -204,8 +204,9 @@ def clip_table() -> None:
     clips = cpu_seconds(lambda: make_clip(picture, path, (0, duration_us), size, SENSOR), 3 * REPEATS)
     density = len(clip.events) / frames[1:].size
     print(
-        f"\nphotograph (512x512, RGB) -> {len(times)} frames of 224x224 at half a pixel ({speed:.0f} px/s, {density:.3f} "
-        f"events/pixel/frame) -> voxels: {1 / whole:.0f} clips/s on one core, {part / whole:.0%} of it rendering\n"
+        f"\nphotograph (512x512, RGB) -> {len(times)} frames of 224x224 at half a pixel ({speed:.0f} px/s, "
+        f"{density:.3f} events/pixel/frame) -> voxels: {1 / whole:.0f} clips/s on one core, "
+        f"{part / whole:.0%} of it rendering\n"
         f"the same to sorted events (make_clip): {1 / clips:.0f} clips/s"
     )
 

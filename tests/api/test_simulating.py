@@ -244,6 +244,7 @@ def test_scenes_need_no_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     recording = open_recording(f"{store}::{list_recordings(store)[0]}")
     assert {"frames", "flow", "depth", "semantic"} <= set(recording.tracks)
     labels = (tmp_path / "worlds" / "labels.csv").read_text().splitlines()
-    assert len(labels) == 4 and len({row.split(",")[1] for row in labels[1:]}) == 3
+    assert len(labels) == 4
+    assert len({row.split(",")[1] for row in labels[1:]}) == 3
     again = eventfm.simulate_corpus(tmp_path / "worlds" / "manifest.jsonl", tmp_path / "again", **HERE)
     assert (again.out / "clips-00000.h5").read_bytes() == store.read_bytes()

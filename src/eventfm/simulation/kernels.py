@@ -70,23 +70,24 @@ def filter_brightness(
 def _event_time(way: int, rise: int, inverse: float, duration: int) -> int:
     """Return ceil(way * duration / rise), exactly: when brightness has gone `way` of its `rise`; `inverse` = 1 / rise.
 
-    The float64 guess is never above the answer and, with rises below 2**31 and durations below 2**30, at most two below
-    it. The answer lies in [1, duration] by itself for a state that followed its frames; it is held there, so that a
-    state which did not cannot make the sort write outside its memory.
+    With rises below 2**31 and durations below 2**30 the quotient in float64 is off by less than half of what is added
+    to it; so its whole part is the ceiling or one less. The answer lies in [1, duration] by itself for a state that
+    followed its frames; a state which did not shall not make the sort write outside its memory.
     """
     numerator = way * duration
-    time = np.int64(numerator * inverse)
+    time = np.int64(numerator * inverse + 1e-6)
     time += np.int64(time * rise < numerator)
-    time += np.int64(time * rise < numerator)
-    return min(max(time, 1), duration)
+    return np.int64(min(np.uint64(time), np.uint64(duration)))
 
 
 @_inlined
 def _level_at(rise: int, time: int, duration: int, inverse: float) -> int:
-    """Return floor(rise * time / duration), exactly; `inverse` = 1 / duration."""
+    """Return floor(rise * time / duration), exactly; `inverse` = 1 / duration.
+
+    As in `_event_time`: the float64 quotient, made positive, gives the floor or one less.
+    """
     numerator = rise * time
-    level = np.int64(numerator * inverse)  # at most one off either way
-    level -= np.int64(level * duration > numerator)
+    level = np.int64(numerator * inverse + (8589934592.0 - 4e-6)) - 8589934592
     return level + np.int64((level + 1) * duration <= numerator)
 
 
