@@ -72,13 +72,18 @@ def convert(
 
 @app.command()
 def simulate(
-    source: Annotated[str, typer.Argument(help="Pictures, video, frames (a file or a folder), or a manifest.")],
+    source: Annotated[
+        str, typer.Argument(help="Pictures, video, frames (a file or a folder), a manifest, or the word: scenes.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for the recordings.")],
     settings: Settings = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make event recordings: eventfm simulate SOURCE OUT num_clips=2 pixel=noisy motion.duration_us=100000 ...
+
+    Keys: seed, num_clips, sensor, motion.*, pixel.*, video.*, scene.*, enlarge,
+    frames_hz, tracks, label_by, shard_clips, kind, root, workers, ray, on_error.
 
     Exits with 1 if some clips could not be made; the others are there, and the same command tries those again.
     """

@@ -16,6 +16,7 @@ from eventfm.data.transforms import AugmentConfig
 from eventfm.events import Sensor
 from eventfm.random import generator
 from eventfm.representations import VoxelGrid
+from eventfm.simulation import linear
 
 MOTION = MotionConfig(sensor=(32, 32), duration_us=20_000, speed_px_s=(200.0, 400.0), pause_probability=0.0)
 SENSOR = Sensor(32, 32)
@@ -112,7 +113,40 @@ def test_a_picture_that_is_none(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("values", [{"sensor": [0, 32]}, {"duration_us": 0}, {"speed_px_s": [0, 1]}])
-def test_motion_that_cannot_be(values: dict) -> None:
-    with pytest.raises(ConfigError, match="greater than 0"):
+def test_a_jpeg_without_its_end_is_refused(tmp_path: Path) -> None:
+    whole = tmp_path / "a.jpg"
+    cv2.imwrite(str(whole), np.arange(64 * 64, dtype=np.uint16).reshape(64, 64).astype(np.uint8))
+    data = whole.read_bytes()
+    # A thumbnail in the head, which ends as pictures do; and something behind the picture, as phones write.
+    head = b"\xff\xe1" + (4 + len(data[:400])).to_bytes(2, "big") + data[:400] + b"\xff\xd9"
+    (tmp_path / "thumbnail.jpg").write_bytes(data[:2] + head + data[2:] + b"\xff\xda and a film")
+    np.testing.assert_array_equal(read_picture(tmp_path / "thumbnail.jpg"), read_picture(whole))
+    for cut in (data[: len(data) // 2], data[:2] + head + data[2 : len(data) // 2], data[:-2], data[:3]):
+        (tmp_path / "cut.jpg").write_bytes(cut)
+        read_picture.cache_clear()
+        with pytest.raises(CollectionError, match=r"cut\.jpg cannot be read as a picture, or is cut off"):
+            read_picture(tmp_path / "cut.jpg")
+
+
+def test_pictures_keep_their_sixteen_bits(tmp_path: Path) -> None:
+    picture = np.arange(900, dtype=np.uint16).reshape(30, 30)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.png"), linear(picture), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sensor": [0, 32]}, "greater than 0"),
+        ({"duration_us": 0}, "greater than 0"),
+        ({"speed_px_s": [0, 1]}, "greater than 0"),
+        ({"speed_px_s": [500, 20]}, "expected speed_px_s as .low, high."),
+        ({"threshold": [0.5, 0.1]}, "expected threshold as .low, high."),
+        ({"threshold": [0.01, 0.5]}, "expected threshold from 0.0143 to 11.4"),
+        ({"threshold": [0.1, 12]}, "expected threshold from 0.0143 to 11.4"),
+        ({"sigma": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_motion_that_cannot_be(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         MotionConfig.parse(values)

@@ -28,6 +28,11 @@ def test_short_forms() -> None:
     assert CorpusConfig.parse({"pixel": "noisy"}).pixel == PixelConfig(preset="noisy")
     both = CorpusConfig.parse({"pixel": {"preset": "clean", "shot_hz": 2, "c_pos": [0.1, 0.5]}}).pixel
     assert CorpusConfig.parse({"pixel": {"shot_hz": 2}}) == CorpusConfig.parse({"pixel": {"shot_hz": 2.0}})
+    # YAML takes 1e5 without a point for text.
+    assert CorpusConfig.parse({"pixel": {"max_rate_hz": "1e5", "latency_us": ["1e1", "1e2"]}}).pixel.settings == {
+        "max_rate_hz": 1e5,
+        "latency_us": [10, 100],
+    }
     assert (both.preset, both.settings) == ("clean", {"shot_hz": 2, "c_pos": [0.1, 0.5]})
     assert CorpusConfig.parse({"sensor": [64, 48]}).motion.sensor == (64, 48)
 
@@ -48,7 +53,9 @@ def test_a_config_survives_its_own_text() -> None:
         ({"pixel": {"c_pos": [0.1, 99]}}, r"expected c_pos in \[0\.01, 16\]"),
         ({"pixel": {"c_pos": [0.5, 0.1]}}, r"range \[low, high\] with 0 <= low <= high"),
         ({"pixel": {"c_pos": [0.5]}}, "expected a value or a range"),
-        ({"pixel": {"c_pos": "much"}}, "expected numbers where"),
+        ({"pixel": {"c_pos": "much"}}, r"expected c_pos in \[0\.01, 16\] .* got 'much'"),
+        ({"pixel": {"c_pos": None}}, "expected c_pos in"),
+        ({"frames_hz": 3e6}, "less than or equal to 1000000"),
         ({"pixel": {"settings": 3}}, "valid dictionary"),
         ({"pixel": 3}, "valid dictionary"),
         ({"sensor": 64, "motion": {"sensor": [32, 32]}}, "valid tuple"),
@@ -95,6 +102,8 @@ def test_names_labels_and_splits() -> None:
         ("dog__b--c.png-0", 0, "dog", ""),
         ("x.png-0", 0, "", ""),
     ]
+    trains = entries_of(["train/train/a.png", "train/a.png"], CorpusConfig())  # a class of VOC and COCO
+    assert [(e.label, e.split) for e in trains] == [("train", "train"), ("", "train")]
     assert entries[1] == replace(entries[0], name="train__cat__a.png-1", clip=1)
     assert {e.label for e in entries_of(["cat/a.png"], CorpusConfig(label_by="none"))} == {""}
     with pytest.raises(ValueError, match=r"'a__b\.png' and 'a/b\.png' would both be called"):
@@ -124,6 +133,9 @@ def test_kinds_by_content(tmp_path: Path) -> None:
     picture(tmp_path / "pictures" / "a" / "1.png")
     assert kind(tmp_path / "pictures") == "pictures"
     assert kind(tmp_path / "pictures", video={"fps": 30}) == "frames"
+    picture(tmp_path / "web" / "1.webp")  # as folders of frames may hold
+    assert kind(tmp_path / "web") == "pictures"
+    assert kind(tmp_path / "web", video={"fps": 30}) == "frames"
     assert kind(picture(tmp_path / "one.png")) == "pictures"
     (tmp_path / "one.png").rename(tmp_path / "no_suffix")
     assert kind(tmp_path / "no_suffix") == "pictures"

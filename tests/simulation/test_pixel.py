@@ -320,6 +320,7 @@ def test_a_refused_call_changes_nothing() -> None:
         (np.zeros((5, 4, 5)), (0, 10), "got float64"),
         (np.zeros((0, 4, 5), np.float32), (0, 10), r"got float32 \(0, 4, 5\)"),
         (np.zeros((5, 4, 5), np.float32), (10, 10), "t0 < t1"),
+        (np.zeros((5, 4, 5), np.float32), (0.5, 10.5), "whole microseconds"),
     ],
 )
 def test_bad_grids_and_windows_are_named(grid: np.ndarray, t_range: tuple[int, int], message: str) -> None:
@@ -330,6 +331,11 @@ def test_bad_grids_and_windows_are_named(grid: np.ndarray, t_range: tuple[int, i
 def test_unknown_backends_are_named() -> None:
     with pytest.raises(ValueError, match="'numba' or 'torch', got 'jax'"):
         simulator(4, 5, SensorConfig(), backend="jax")
+
+
+def test_the_name_of_a_preset_is_no_sensor() -> None:
+    with pytest.raises(ValueError, match=r"expected a SensorConfig.*got 'noisy'"):
+        simulator(4, 5, "noisy")  # type: ignore[arg-type]
 
 
 def test_leak_bounds_the_time_between_frames() -> None:

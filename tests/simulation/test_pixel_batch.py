@@ -91,3 +91,9 @@ def test_no_frames_to_compare_give_no_events() -> None:
 def test_bad_batches_are_named(shape: tuple[int, ...], t: list[object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         simulate_batch(np.zeros(shape, np.uint8), np.array(t), SensorConfig())
+
+
+@pytest.mark.parametrize("configs", ["noisy", ["noisy", "noisy"]])
+def test_names_of_presets_are_no_sensors(configs: object) -> None:
+    with pytest.raises(ValueError, match=r"expected a SensorConfig.* got 'noisy'"):
+        simulate_batch(np.zeros((2, 3, 4, 5), np.uint8), np.arange(3), configs)  # type: ignore[arg-type]

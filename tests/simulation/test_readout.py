@@ -26,6 +26,14 @@ def far_apart(config: SensorConfig) -> np.ndarray:
     return run(frames, t, sparse).t - plain
 
 
+@pytest.mark.parametrize("name", ["latency_us", "jitter_us", "tick_us", "refractory_us"])
+def test_times_are_whole_when_settings_are_whole_floats(name: str) -> None:
+    frames, t = video(), times(12, START)
+    found = run(frames, t, replace(PLAIN, **{name: 300.0}))
+    assert found.t.dtype == np.int64
+    np.testing.assert_array_equal(columns(found), columns(run(frames, t, replace(PLAIN, **{name: 300}))))
+
+
 def test_latency_moves_every_event_and_what_is_late_comes_with_the_next_call(backend: str) -> None:
     frames, t = video(), times(12, START)
     plain = columns(run(frames, t, PLAIN, backend=backend))

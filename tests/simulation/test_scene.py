@@ -175,6 +175,11 @@ def test_a_label_is_the_class_of_the_only_thing() -> None:
         assert (view_scene(scene, 25_000).semantic == label + len(GROUNDS)).sum() > 20
 
 
+def test_a_label_that_is_no_class() -> None:
+    with pytest.raises(ValueError, match=r"expected a label from 0 to 7 \(.*\), got 8"):
+        random_scene(generator(0), label=8)
+
+
 def test_own_pictures_replace_the_photographs() -> None:
     picture = texture_of(np.random.Generator(np.random.Philox(1)).integers(0, 255, (64, 90, 3), dtype=np.uint8))
     mine = random_scene(generator(3), CONFIG, [picture])

@@ -26,6 +26,7 @@ ONE = 1 << 24
         ({"eps": 0.0}, "expected eps in"),
         ({"gamma": "rec709"}, "expected gamma to be None, 'srgb' or a number, got 'rec709'"),
         ({"gamma": 0.0}, "expected gamma in"),
+        ({"gamma": np.float32(99)}, "expected gamma in"),
         ({"log": "log2"}, "expected log to be 'log' or 'linlog' or 'linlog_v2e' or 'identity', got 'log2'"),
         ({"init": "random"}, "expected init to be"),
         ({"refractory": "wait"}, "expected refractory to be 'hold' or 'drop' or 'suppress'"),
@@ -39,6 +40,10 @@ ONE = 1 << 24
         ({"dead_fraction": -0.1}, "expected dead_fraction in"),
         ({"max_rate_hz": 0.0}, "expected max_rate_hz to be None or in"),
         ({"tick_us": 0}, "expected tick_us in"),
+        ({"c_pos": "0.2"}, "expected c_pos in .* got '0.2'"),
+        ({"cutoff_hz": "200"}, "expected cutoff_hz to be None or in .* got '200'"),
+        ({"seed": math.inf}, "expected seed to be a whole number, got inf"),
+        ({"seed": None}, "expected seed to be a whole number, got None"),
     ],
 )
 def test_values_out_of_range_are_named(fields: dict[str, object], message: str) -> None:

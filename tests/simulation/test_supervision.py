@@ -190,5 +190,7 @@ def test_a_shot_may_be_put_together_from_a_plane() -> None:
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="gamma=None"):
         shoot(data.camera(), Affine(), SIZE, SensorConfig(gamma=2.2))
+    with pytest.raises(ValueError, match="expected a picture, got its plane"):
+        shoot(fit(np.zeros((64, 64)), SIZE, enlarge=True), Affine(), SIZE, SensorConfig())
     with pytest.raises(ValueError, match="enlarge=True"):
         shoot(np.zeros((28, 28), np.uint8), Affine(), SIZE, SensorConfig())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from eventfm.config import Config
 from eventfm.data.pairs import write_grid
@@ -18,10 +18,14 @@ from eventfm.data.transforms import AugmentConfig, disturb, draw, whole
 from eventfm.events import Sensor
 from eventfm.protocols import Representation
 from eventfm.random import generator
+from eventfm.simulation.frame_folder import picture_file
 from eventfm.simulation.motion import Path as MotionPath
 from eventfm.simulation.motion import random_planar_motion, saccades
 from eventfm.simulation.render import Clip, linear, make_clip
-from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.sensor import LARGEST_THRESHOLD, SMALLEST_THRESHOLD, SensorConfig
+
+_OFF_TO_ON = (0.7, 1.4)
+"""Bounds of an OFF threshold, as a multiple of the ON threshold."""
 
 
 class MotionConfig(Config):
@@ -40,13 +44,27 @@ class MotionConfig(Config):
     """Chance that a planar clip has a pause."""
     threshold: tuple[PositiveFloat, PositiveFloat] = (0.1, 0.5)
     """Range of the contrast threshold, natural-log units, log-uniform; ON and OFF differ by about a tenth."""
-    sigma: float = 0.03
+    sigma: float = Field(default=0.03, ge=0, le=1)
     """Spread of the threshold from pixel to pixel."""
     noise_probability: float = Field(default=0.0, ge=0, le=1)
     """Chance that the sensor of a clip has noise, low-pass and refractory time, drawn by
     `SensorConfig.with_random_noise`."""
     preset: Literal["clean", "noisy", "v2e-clean", "v2e-noisy", "esim"] | None = None
     """One of `SensorConfig`'s presets for every clip, instead of thresholds and noise drawn at random."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("speed_px_s", "threshold"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"expected {name} as [low, high] with low <= high, got {[low, high]}")
+        lowest, highest = SMALLEST_THRESHOLD / _OFF_TO_ON[0], LARGEST_THRESHOLD / _OFF_TO_ON[1]
+        if not lowest <= self.threshold[0] <= self.threshold[1] <= highest:
+            raise ValueError(
+                f"expected threshold from {lowest:.3g} to {highest:.3g} (natural-log units; OFF thresholds are "
+                f"{_OFF_TO_ON[0]:g} to {_OFF_TO_ON[1]:g} times as large), got {list(self.threshold)}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -110,7 +128,7 @@ def random_path(motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) 
 def random_sensor(motion: MotionConfig, rng: np.random.Generator) -> SensorConfig:
     """Return a sensor drawn from `rng`."""
     c_pos = _log_uniform(rng, motion.threshold)
-    c_neg = c_pos * float(np.clip(rng.normal(1, 0.1), 0.7, 1.4))
+    c_neg = c_pos * float(np.clip(rng.normal(1, 0.1), *_OFF_TO_ON))
     config = SensorConfig(c_pos=c_pos, c_neg=c_neg, sigma=motion.sigma, seed=int(rng.integers(2**62)))
     if motion.preset is not None:
         return replace(SensorConfig.preset(motion.preset), seed=config.seed)
@@ -135,13 +153,13 @@ def read_picture(path: Path) -> NDArray[np.float32]:
     """Return a picture file in linear light, (H, W) float32 in [0, 1].
 
     Raises:
-        CollectionError: It cannot be read as a picture.
+        CollectionError: It cannot be read as a picture, or is cut off.
     """
     import cv2
 
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = picture_file(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if picture is None:
-        raise CollectionError(f"{path} cannot be read as a picture")
+        raise CollectionError(f"{path} cannot be read as a picture, or is cut off")
     return linear(np.ascontiguousarray(picture[..., ::-1]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -62,11 +63,7 @@ class PixelConfig(Config):
                 raise ValueError(f"unknown setting {name!r}{did_you_mean(name, known)}")
         base = SensorConfig() if self.preset in (None, "random") else SensorConfig.preset(str(self.preset))
         for end in (0, 1):
-            values = {name: _end(value, end) for name, value in self.settings.items()}
-            try:
-                replace(base, **values)
-            except TypeError:
-                raise ValueError(f"expected numbers where `SensorConfig` has them, got {values}") from None
+            replace(base, **{name: _end(value, end) for name, value in self.settings.items()})
         return self
 
 
@@ -128,7 +125,7 @@ class CorpusConfig(Config):
     scene: WorldConfig = WorldConfig()
     enlarge: bool = False
     """Take pictures that have fewer pixels than the sensor too, though they look soft on it."""
-    frames_hz: PositiveFloat | None = None
+    frames_hz: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Rate of the track `frames`. None: of pictures both ends of the clip (of saccades each turn), of video every
     frame that it has."""
     tracks: tuple[Literal["frames", "flow", "depth", "semantic"], ...] = ("frames", "flow", "depth", "semantic")
@@ -229,16 +226,20 @@ def entries_of(sources: list[str], config: CorpusConfig) -> list[Entry]:
         *folders, _ = source.split("/")
         by_folder = config.label_by == "folder" and folders
         split = folders[0] if by_folder and folders[0] in SPLITS else ""
-        label = folders[-1] if by_folder and folders[-1] != split else ""
+        label = folders[-1] if by_folder and len(folders) > bool(split) else ""  # a class may be called "train"
         for clip in range(config.num_clips):
             out.append(Entry(f"{plain}-{clip}", source, clip, label, split))
     return out
 
 
 def _as_field(name: str, value: Any) -> Any:
-    """Return numbers of fields that are not whole as floats, so that 2 and 2.0 are one config."""
+    """Return numbers of fields that are not whole as floats, so that 2, 2.0 and YAML's text `2e0` are one config."""
     if isinstance(value, (list, tuple)):
         return [_as_field(name, item) for item in value]
+    if isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value)
+            return int(number) if name in _WHOLE and number.is_integer() else number
     return float(value) if isinstance(value, int) and name not in _WHOLE else value
 
 

@@ -30,7 +30,7 @@ from eventfm.data.shards import (
     write_text,
 )
 from eventfm.data.table import CollectionError
-from eventfm.io import save_recordings
+from eventfm.io import WriteError, save_recordings
 from eventfm.protocols import Recording
 from eventfm.random import generator
 
@@ -210,8 +210,10 @@ def _claimed(out: Path, header: Header, shards: list[Shard]) -> Iterator[None]:
     notes = out / NOTES
     try:
         notes.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise CollectionError(f"expected a folder to write to, {out} is something else") from None
+    except (FileExistsError, NotADirectoryError):
+        raise CollectionError(f"expected a folder to write to, {out} or what it lies in is a file") from None
+    except OSError as error:
+        raise WriteError(f"could not make the folder {out}: {error}") from error
     with _locked(out):
         stored = _read_header(notes / _HEADER_FILE)
         if stored is None:

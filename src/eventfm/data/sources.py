@@ -57,4 +57,7 @@ def _kind_of_file(path: Path) -> str:
         return "pictures"
     if is_video(path):
         return "video"
-    raise CollectionError(f"{path} is neither a picture nor a video that can be read, nor a manifest")
+    raise CollectionError(
+        f"{path} is neither a picture nor a video that can be read, nor a manifest; is the file cut off? Of an MP4 or "
+        "MOV that breaks off often nothing can be read"
+    )

@@ -6,8 +6,9 @@ import csv
 from pathlib import Path
 
 from eventfm.registry import did_you_mean
+from eventfm.simulation import frame_folder
 
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+PICTURES = frame_folder.PICTURES
 COLUMNS = ("path", "label", "split", "fold", "picture")
 
 

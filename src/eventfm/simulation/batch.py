@@ -18,7 +18,7 @@ from torch import Tensor
 from eventfm.events import Events, Sensor
 from eventfm.simulation.pixel import LONGEST_INTERVAL_US
 from eventfm.simulation.readout import Readout
-from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.sensor import SensorConfig, checked
 from eventfm.simulation.torch_crossings import Sent, at
 from eventfm.simulation.torch_detector import TorchPixels, checked_device
 
@@ -174,7 +174,8 @@ class _Batch(NamedTuple):
         if frames.dtype not in (torch.uint8, torch.uint16) and not frames.is_floating_point():
             raise ValueError(f"expected uint8, uint16 or float frames, got {frames.dtype}")
         num_clips, num_frames = frames.shape[:2]
-        configs = [configs] * num_clips if isinstance(configs, SensorConfig) else list(configs)
+        one = isinstance(configs, (SensorConfig, str))  # the name of a preset is a sequence too, but no sensor
+        configs = [checked(config) for config in ([configs] * num_clips if one else configs)]
         clip_ids = list(range(num_clips)) if clip_ids is None else [int(clip) for clip in clip_ids]
         if len(configs) != num_clips or len(clip_ids) != num_clips:
             raise ValueError(

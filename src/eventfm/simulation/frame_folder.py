@@ -82,10 +82,33 @@ def read_pictures(frames: FrameList) -> Iterator[tuple[int, NDArray[Any]]]:
     import cv2
 
     for number, (t_us, path) in enumerate(zip(*frames, strict=True)):
-        picture = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+        picture = picture_file(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
         if picture is None:
-            raise FrameError(f"frame {number} (at {t_us} us): {path} cannot be read as a picture")
+            raise FrameError(f"frame {number} (at {t_us} us): {path} cannot be read as a picture, or is cut off")
         yield t_us, picture if picture.ndim == 2 else np.ascontiguousarray(picture[..., ::-1])
+
+
+def picture_file(path: Path, flags: int) -> NDArray[Any] | None:
+    """Return a picture as OpenCV reads it, grey or BGR; None if it is none, or a JPEG without its end.
+
+    What is missing of a JPEG OpenCV fills with grey, and would not say so.
+    """
+    import cv2
+
+    data = path.read_bytes()
+    if not data or _is_cut_jpeg(data):
+        return None
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    # Behind the head, for a thumbnail in it has an end of its own; other things may follow the picture.
+    return data.find(b"\xff\xd9", place) < 0
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from eventfm.events import Events, Sensor
 from eventfm.simulation.detector import CompiledDetector
 from eventfm.simulation.keys import add_to_grid, sort_by_time, unpack
 from eventfm.simulation.readout import Readout
-from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.sensor import SensorConfig, checked
 
 if TYPE_CHECKING:
     from eventfm.simulation.torch_detector import TorchDetector
@@ -44,7 +44,7 @@ class EventSimulator:
         device: Where the pixels lie, for torch.
 
     Raises:
-        ValueError: No such backend or device.
+        ValueError: No such backend or device, or `config` is no `SensorConfig`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EventSimulator:
         device: Any = "cpu",
     ) -> None:
         self.sensor = Sensor(width, height)
-        self.config = config
+        self.config = checked(config)
         self.clip_id = clip_id
         self._detector = _detector_for(config, height, width, clip_id, backend, device)
         self._longest_us = min(LONGEST_INTERVAL_US, self._detector.longest_interval_us())
@@ -133,7 +133,10 @@ class EventSimulator:
         shape = (self.sensor.height, self.sensor.width)
         if grid.ndim != 3 or grid.shape[1:] != shape or grid.dtype != np.float32 or not len(grid):
             raise ValueError(f"expected a float32 grid (B, {shape[0]}, {shape[1]}), got {grid.dtype} {grid.shape}")
-        start, stop = (int(t) for t in t_range)
+        window = np.asarray(t_range)
+        if window.shape != (2,) or window.dtype.kind not in "iu":
+            raise ValueError(f"expected a window [t0, t1) of whole microseconds, got {t_range!r}")
+        start, stop = (int(t) for t in window)
         if stop <= start:
             raise ValueError(f"expected a window [t0, t1) with t0 < t1, got [{start}, {stop})")
         if self._readout is not None:

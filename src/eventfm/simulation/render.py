@@ -12,7 +12,7 @@ from eventfm.events import Events
 from eventfm.simulation.light import linear
 from eventfm.simulation.motion import Path, frame_times
 from eventfm.simulation.pixel import EventSimulator
-from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.sensor import SensorConfig, checked
 from eventfm.simulation.warp import inside, warp
 
 __all__ = ["Clip", "Plane", "fit", "linear", "make_clip", "prepared", "record", "render", "seen", "view"]
@@ -218,9 +218,9 @@ def check_linear(config: SensorConfig) -> None:
     """Refuse a sensor that takes its frames for coded ones.
 
     Raises:
-        ValueError: It has a gamma.
+        ValueError: It has a gamma, or is no `SensorConfig`.
     """
-    if config.gamma is not None:
+    if checked(config).gamma is not None:
         raise ValueError(
             f"expected a sensor with gamma=None, for rendered frames are linear light, got {config.gamma!r}"
         )

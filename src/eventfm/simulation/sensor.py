@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -119,23 +120,25 @@ class SensorConfig:
     def __post_init__(self) -> None:
         for name, (low, high, unit) in _RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if not isinstance(value, Real) or not low <= value <= high:
                 raise ValueError(f"expected {name} in [{low:g}, {high:g}] ({unit}), got {value!r}")
         for name in ("refractory_us", "latency_us", "jitter_us", "tick_us", "seed"):
-            if getattr(self, name) != int(getattr(self, name)):
-                raise ValueError(f"expected {name} to be a whole number, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, Real) or value % 1 != 0:
+                raise ValueError(f"expected {name} to be a whole number, got {value!r}")
+            object.__setattr__(self, name, int(value))  # 7.0 is taken for 7: times stay integers
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 expected = " or ".join(map(repr, choices))
                 raise ValueError(f"expected {name} to be {expected}, got {getattr(self, name)!r}")
         if isinstance(self.gamma, str) and self.gamma != "srgb":
             raise ValueError(f"expected gamma to be None, 'srgb' or a number, got {self.gamma!r}")
-        if isinstance(self.gamma, (int, float)) and not 0.1 <= self.gamma <= 10:
+        if isinstance(self.gamma, Real) and not 0.1 <= self.gamma <= 10:
             raise ValueError(f"expected gamma in [0.1, 10], got {self.gamma!r}")
-        if self.cutoff_hz is not None and not 1e-3 <= self.cutoff_hz <= 1e6:
-            raise ValueError(f"expected cutoff_hz to be None or in [0.001, 1e6] (hertz), got {self.cutoff_hz!r}")
-        if self.max_rate_hz is not None and not 1e3 <= self.max_rate_hz <= 1e12:
-            raise ValueError(f"expected max_rate_hz to be None or in [1e3, 1e12] (hertz), got {self.max_rate_hz!r}")
+        for name, low, high in (("cutoff_hz", 1e-3, 1e6), ("max_rate_hz", 1e3, 1e12)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Real) or not low <= value <= high):
+                raise ValueError(f"expected {name} to be None or in [{low:g}, {high:g}] (hertz), got {value!r}")
 
     @classmethod
     def preset(cls, name: str) -> SensorConfig:
@@ -197,6 +200,17 @@ class SensorConfig:
     def has_noise(self) -> bool:
         """Whether events are told apart into signal and noise."""
         return self.shot_hz > 0 or (self.hot_fraction > 0 and self.hot_hz > 0)
+
+
+def checked(config: object) -> SensorConfig:
+    """Return `config`, which is a sensor.
+
+    Raises:
+        ValueError: It is something else, such as the name of a preset.
+    """
+    if not isinstance(config, SensorConfig):
+        raise ValueError(f"expected a SensorConfig, as SensorConfig.preset('noisy') returns, got {config!r}")
+    return config
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

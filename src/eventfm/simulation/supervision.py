@@ -52,8 +52,13 @@ def shoot(
     clip_id: int = 0,
     enlarge: bool = False,
 ) -> Shot:
-    """Return a picture in motion before a sensor; the arguments and errors are those of `make_clip`."""
+    """Return a picture in motion before a sensor; arguments and errors are those of `make_clip`, without planes.
+
+    The anchor is the picture in its own coding, which its plane does not know: see `Shot` for who has both.
+    """
     check_linear(config)
+    if isinstance(picture, Plane):
+        raise ValueError("expected a picture, got its plane; Shot(picture, plane, path, config) takes both")
     array = np.asarray(picture)
     return Shot(array, prepared(array, size, enlarge), path, config, clip_id)
 

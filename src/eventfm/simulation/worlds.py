@@ -109,7 +109,12 @@ def random_scene(
         config: What is drawn from; by default `SceneConfig()`.
         pictures: Textures beside the drawn patterns; by default the photographs inside scikit-image.
         label: Class of all things, an index into `SHAPES`; by default each has its own.
+
+    Raises:
+        ValueError: No class has that number.
     """
+    if label is not None and not 0 <= label < len(SHAPES):
+        raise ValueError(f"expected a label from 0 to {len(SHAPES) - 1} ({', '.join(SHAPES)}), got {label}")
     config = SceneConfig() if config is None else config
     textures = photographs() if pictures is None else tuple(pictures)
     middle_us = config.duration_us / 2
