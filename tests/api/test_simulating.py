@@ -248,3 +248,37 @@ def test_scenes_need_no_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert len({row.split(",")[1] for row in labels[1:]}) == 3
     again = eventfm.simulate_corpus(tmp_path / "worlds" / "manifest.jsonl", tmp_path / "again", **HERE)
     assert (again.out / "clips-00000.h5").read_bytes() == store.read_bytes()
+
+
+def test_numbered_pictures_get_a_hint_that_they_may_be_frames(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(9):
+        (frames / f"frame_{number + 5:04d}.png").write_bytes((pictures / "0.png").read_bytes())
+    eventfm.simulate_corpus(frames, tmp_path / "a", **SMALL, **HERE)
+    assert "video.fps=30" in caplog.text
+    caplog.clear()
+    eventfm.simulate_corpus(pictures, tmp_path / "b", **SMALL, **HERE)
+    eventfm.simulate_corpus(frames, tmp_path / "c", kind="pictures", **SMALL, **HERE)
+    assert "video.fps" not in caplog.text
+
+
+def test_black_pictures_are_named_and_a_run_without_a_clip_gives_the_folder_back(
+    pictures: Path, tmp_path: Path
+) -> None:
+    black = tmp_path / "black"
+    black.mkdir()
+    cv2.imwrite(str(black / "night.png"), np.zeros((40, 40, 3), np.uint8))
+    made = eventfm.simulate_corpus(black, tmp_path / "out", **SMALL, **HERE)
+    assert made.num_clips == 0
+    assert "night.png is black all over" in made.failed["night.png-0"]
+    made = eventfm.simulate_corpus(pictures, tmp_path / "out", **SMALL, **HERE)
+    assert (made.num_clips, made.failed) == (4, {})
+
+
+def test_a_missing_folder_of_surfaces_is_told_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match="expected pictures"):
+        eventfm.simulate_corpus("scenes", tmp_path / "out", **{"scene.pictures": str(tmp_path / "none")}, **HERE)
+    assert not (tmp_path / "out").exists()

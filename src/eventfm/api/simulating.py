@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from eventfm.api.settings import nested
 from eventfm.config import ConfigError
-from eventfm.data.clips import KINDS, CorpusConfig, Kind
+from eventfm.data.clips import KINDS, CorpusConfig, Entry, Kind
 from eventfm.data.corpus import Corpus, Runner, build_corpus
 from eventfm.data.manifest import other_versions, read_manifest
 from eventfm.data.pool import run_here, run_in_processes, run_on_ray
@@ -28,6 +29,8 @@ from eventfm.simulation.interpolation import find_interpolator
 log = logging.getLogger(__name__)
 
 _NAMED_AT_MOST = 20
+_FEWEST_FRAMES = 8
+"""Fewer numbered pictures are no video."""
 
 
 class SimulateConfig(CorpusConfig):
@@ -84,6 +87,11 @@ def simulate_corpus(source: str | Path, out: str | Path, *, quiet: bool = False,
             raise ConfigError("root= says where the sources of a manifest lie now; leave it out")
         chosen: Kind = KINDS.get(kind)
         root, entries = chosen.entries(str(source), corpus)
+    if config.kind == "auto" and kind == "pictures" and _numbered(entries):
+        log.warning(
+            "%s is taken for single pictures, each set in motion; if they are the frames of a video, say video.fps=30",
+            source,
+        )
     if corpus.video.interpolator is not None:
         find_interpolator(corpus.video.interpolator)  # a name that is wrong is told before the work
     with _progress(len(entries), quiet) as progress:
@@ -100,6 +108,16 @@ def _kind(source: str, config: SimulateConfig) -> str:
     if config.kind not in KINDS and config.kind != MANIFEST_KIND:
         raise ConfigError(f"unknown kind {config.kind!r}{did_you_mean(config.kind, [*KINDS, MANIFEST_KIND])}")
     return config.kind
+
+
+def _numbered(entries: list[Entry]) -> bool:
+    """Return whether the sources are named 0007, frame_0008 ... and nothing else, as the frames of a video are."""
+    names = [re.fullmatch(r"(\D*)(\d+)", Path(entry.source).stem) for entry in entries]
+    found = [match for match in names if match is not None]
+    if len(found) < max(len(names), _FEWEST_FRAMES) or len({match[1] for match in found}) > 1:
+        return False
+    numbers = sorted({int(match[2]) for match in found})
+    return len(numbers) >= _FEWEST_FRAMES and numbers[-1] - numbers[0] == len(numbers) - 1
 
 
 def _runner(config: SimulateConfig) -> Runner:

@@ -224,6 +224,8 @@ def _claimed(out: Path, header: Header, shards: list[Shard]) -> Iterator[None]:
                     "folder"
                 )
             write_text(notes / _HEADER_FILE, [json.dumps(asdict(header))])
+        elif stored.digest != header.digest and not any(out.glob("clips-*.h5")):  # it came to nothing
+            write_text(notes / _HEADER_FILE, [json.dumps(asdict(header))])
         elif stored.digest != header.digest:
             raise CollectionError(
                 f"{out} holds a corpus with another config: {difference(stored, header)}; choose another folder, or "

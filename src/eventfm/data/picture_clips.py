@@ -84,7 +84,7 @@ def film_entry(entry: Entry, root: Path, config: CorpusConfig, scratch: Path) ->
     """Return a clip of a picture file; needs no scratch space.
 
     Raises:
-        CollectionError: The file cannot be read as a picture, or is not the one that the entry names.
+        CollectionError: The file cannot be read as a picture, is black, or is not the one that the entry names.
         ValueError: The picture is smaller than the sensor, and `config.enlarge` is not set.
     """
     path = root / entry.source
@@ -93,6 +93,8 @@ def film_entry(entry: Entry, root: Path, config: CorpusConfig, scratch: Path) ->
         raise CollectionError(f"{path} is another picture than the manifest says (sha256 {digest[:12]}...)")
     # The cache of `read_picture` would hold 32 pictures in each of many processes; a clip needs one.
     light = read_picture.__wrapped__(path)
+    if not light.any():
+        raise CollectionError(f"{path} is black all over: nothing of it could ever be seen")
     rng = generator(config.seed, "clip", entry.source, entry.clip)
     recording, sensor = film_light(
         light, config.motion, rng, config.pixel, config.frames_hz, config.tracks, config.enlarge

@@ -25,7 +25,12 @@ def entries(source: str, config: CorpusConfig) -> tuple[Path, list[Entry]]:
     """Return `config.num_clips` worlds; of every ten (with one thing each: of every class) eight are for training.
 
     Worlds of one thing are labelled with its class, and every class comes as often.
+
+    Raises:
+        CollectionError: There are no pictures where `config.scene.pictures` says.
     """
+    if config.scene.pictures is not None:
+        find_pictures(Path(config.scene.pictures))
     labelled = config.scene.num_objects == (1, 1)
     names = SHAPES if labelled else ("",)
     return Path("."), [

@@ -1,5 +1,7 @@
 from .batch import simulate_batch as simulate_batch
 from .batch import simulate_voxel_batch as simulate_voxel_batch
+from .frame_stream import FrameError as FrameError
+from .frame_stream import TimedFrame as TimedFrame
 from .interpolation import densified as densified
 from .layers import Flat as Flat
 from .layers import Layer as Layer
@@ -44,6 +46,7 @@ from .supervision import Twins as Twins
 from .supervision import shoot as shoot
 from .supervision import supervise as supervise
 from .supervision import twins as twins
+from .textures import texture_of as texture_of
 from .video import video_frames as video_frames
 from .worlds import SceneConfig as SceneConfig
 from .worlds import random_scene as random_scene

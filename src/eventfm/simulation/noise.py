@@ -18,6 +18,8 @@ from eventfm.random import derive, splitmix64
 from eventfm.simulation.maps import DEAD_THRESHOLD, hot_pixels
 from eventfm.simulation.sensor import SensorConfig
 
+_ARRIVALS_AT_ONCE = 1 << 20
+
 
 class Candidates(NamedTuple):
     """Possible noise events in raster order, those of one pixel in order of time."""
@@ -117,7 +119,7 @@ class _Clock:
     def take(self, until: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return (entry, elapsed, draw) of the arrivals up to and with `until`, in order of time."""
         room = max(until - self.next_us, 0) / self.mean_gap_us
-        size = int(room + 8 * math.sqrt(room) + 16)
+        size = min(int(room + 8 * math.sqrt(room) + 16), _ARRIVALS_AT_ONCE)
         parts = []
         while True:
             entry, elapsed, draw = (np.empty(size, np.int64) for _ in range(3))

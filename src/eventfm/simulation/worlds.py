@@ -80,6 +80,8 @@ class SceneConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"expected {name} above 0 and in order, got {getattr(self, name)}")
+        if min(self.size) < 1:
+            raise ValueError(f"expected a size (height, width) of at least a pixel each way, got {self.size}")
         if not 0 <= self.num_objects[0] <= self.num_objects[1] <= 100:
             raise ValueError(f"expected num_objects in order and from 0 to 100, got {self.num_objects}")
         for name in ("still_camera", "still_object", "floor"):
