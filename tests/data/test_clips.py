@@ -17,6 +17,7 @@ from eventfm.data.table import CollectionError
 from eventfm.data.video_clips import frames_entries, video_entries
 from eventfm.random import generator
 from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.worlds import SceneConfig
 
 
 def drawn(pixel: Any, seed: int = 0) -> SensorConfig:
@@ -183,3 +184,7 @@ def test_entries_of_video_and_frames(tmp_path: Path) -> None:
     assert [e.source for e in frames_entries(str(tmp_path / "f"), config)[1]] == ["s9", "s10"]
     root, (one,) = frames_entries(str(tmp_path / "f" / "s9"), config)
     assert (root / one.source, one.name) == ((tmp_path / "f" / "s9").resolve(), "s9-0")
+
+
+def test_worlds_are_by_default_those_of_the_simulator() -> None:
+    assert CorpusConfig().scene.to_scene((96, 64), 7000) == SceneConfig(size=(96, 64), duration_us=7000)

@@ -13,8 +13,9 @@ from eventfm.registry import UnknownNameError
 from eventfm.simulation import interpolation
 from eventfm.simulation.frame_stream import FrameError, TimedFrame
 from eventfm.simulation.interpolation import densified, find_interpolator, interpolate_by_flow, measured_motion
-from eventfm.simulation.motion import Affine, flow, translation
-from eventfm.simulation.motion import Path as MotionPath
+from eventfm.simulation.motion import flow
+from eventfm.simulation.paths import Affine, translation
+from eventfm.simulation.paths import Path as MotionPath
 from eventfm.simulation.pixel import simulate
 from eventfm.simulation.render import render
 from eventfm.simulation.sensor import SensorConfig

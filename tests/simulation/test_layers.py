@@ -11,8 +11,10 @@ from skimage import data
 from eventfm.random import generator
 from eventfm.simulation.layers import Flat, Layer, composite, composite_light, frontmost, ground, layer_times, sprite
 from eventfm.simulation.light import linear
-from eventfm.simulation.motion import Affine, flow, random_planar_motion, translation
+from eventfm.simulation.motion import flow
+from eventfm.simulation.paths import Affine, translation
 from eventfm.simulation.pixel import simulate
+from eventfm.simulation.random_paths import random_planar_motion
 from eventfm.simulation.render import render
 from eventfm.simulation.sensor import SensorConfig
 

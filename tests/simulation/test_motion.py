@@ -10,21 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventfm.random import generator
-from eventfm.simulation.motion import (
-    Affine,
-    Path,
-    Paused,
-    PlanarMotion,
-    flow,
-    frame_times,
-    omnidirectional,
-    random_affine_motion,
-    random_planar_motion,
-    saccades,
-    square,
-    translation,
-    velocity,
-)
+from eventfm.simulation.motion import flow, frame_times, velocity
+from eventfm.simulation.paths import Affine, Path, Paused, PlanarMotion, omnidirectional, saccades, square, translation
+from eventfm.simulation.random_paths import random_affine_motion, random_planar_motion
 
 SIZE = (48, 64)
 

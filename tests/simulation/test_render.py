@@ -7,20 +7,13 @@ import pytest
 from skimage import data
 
 from eventfm.random import generator
+from eventfm.simulation.light import linear
 from eventfm.simulation.maps import threshold_maps
-from eventfm.simulation.motion import (
-    Affine,
-    Paused,
-    flow,
-    frame_times,
-    omnidirectional,
-    random_affine_motion,
-    random_planar_motion,
-    saccades,
-    translation,
-)
+from eventfm.simulation.motion import flow, frame_times
+from eventfm.simulation.paths import Affine, Paused, omnidirectional, saccades, translation
 from eventfm.simulation.pixel import simulate
-from eventfm.simulation.render import fit, linear, make_clip, record, render, seen, view
+from eventfm.simulation.random_paths import random_affine_motion, random_planar_motion
+from eventfm.simulation.render import fit, make_clip, record, render, seen, view
 from eventfm.simulation.response import FRACTION_BITS, brightness_table
 from eventfm.simulation.sensor import SensorConfig
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from eventfm.random import generator
 from eventfm.simulation.layers import opacity_at
+from eventfm.simulation.maps import threshold_maps
 from eventfm.simulation.rigid import Card
 from eventfm.simulation.scene import CLASS_NAMES, GROUNDS, PALETTE, Scene, film_scene, supervise_scene, view_scene
 from eventfm.simulation.sensor import SensorConfig
@@ -156,6 +157,22 @@ def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
     assert clips[0].events.t.max() <= 40_000
 
 
+@pytest.mark.parametrize("log", ["log", "linlog"])
+def test_events_integrate_to_the_log_difference(log: str) -> None:
+    config = SensorConfig(log=log, init="zero", seed=4)
+    scene = world(7)
+    events = film_scene(scene, config).events
+    c_pos, c_neg = (c / (1 << 24) for c in threshold_maps(config, *scene.size, 0))
+    total = np.zeros(scene.size)
+    step = np.where(events.p == 1, c_pos[events.y, events.x], -c_neg[events.y, events.x])
+    np.add.at(total, (events.y, events.x), step)
+    residual = supervise_scene(scene, 0, scene.duration_us).log_difference(config) - total
+    # The frames are rounded by another rule than the view: by up to a step of 16 bits.
+    assert (residual < c_pos + 0.01).all()
+    assert (residual > -c_neg - 0.01).all()
+    assert np.abs(total).max() > 3 * config.c_pos
+
+
 def test_a_world_at_rest_is_silent() -> None:
     config = SceneConfig(size=SIZE, still_camera=1.0, still_object=1.0)
     scene = world(0, config)
@@ -164,7 +181,7 @@ def test_a_world_at_rest_is_silent() -> None:
     assert np.abs(truth.flow).max() < 1e-6
     assert not truth.occluded.any()
     assert not truth.difference.any()
-    assert not truth.log_difference().any()
+    assert not truth.log_difference(SensorConfig()).any()
 
 
 def test_a_label_is_the_class_of_the_only_thing() -> None:

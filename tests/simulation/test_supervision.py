@@ -10,9 +10,12 @@ import pytest
 from skimage import data
 
 from eventfm.random import generator
+from eventfm.simulation.light import linear
 from eventfm.simulation.maps import threshold_maps
-from eventfm.simulation.motion import Affine, flow, random_planar_motion, translation, velocity
-from eventfm.simulation.render import fit, linear, make_clip
+from eventfm.simulation.motion import flow, velocity
+from eventfm.simulation.paths import Affine, translation
+from eventfm.simulation.random_paths import random_planar_motion
+from eventfm.simulation.render import fit, make_clip
 from eventfm.simulation.sensor import SensorConfig
 from eventfm.simulation.supervision import Shot, shoot, supervise, twins
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from eventfm.registry import MissingExtraError
-from eventfm.simulation.coding import FULL
 from eventfm.simulation.frame_stream import FrameError
+from eventfm.simulation.response import FULL
 from eventfm.simulation.video import is_video, video_frames
 
 av = pytest.importorskip("av", reason="the extra `video` is not installed")

@@ -19,7 +19,7 @@ from eventfm.api.pretraining import pretrain
 from eventfm.data.animate import MotionConfig
 from eventfm.data.corpus import Subject, film
 from eventfm.random import generator
-from eventfm.simulation.render import linear
+from eventfm.simulation.light import linear
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,11 @@ from eventfm.events import Sensor
 from eventfm.protocols import Representation
 from eventfm.random import generator
 from eventfm.simulation.frame_folder import picture_file
-from eventfm.simulation.motion import Path as MotionPath
-from eventfm.simulation.motion import random_planar_motion, saccades
-from eventfm.simulation.render import Clip, linear, make_clip
+from eventfm.simulation.light import linear
+from eventfm.simulation.paths import Path as MotionPath
+from eventfm.simulation.paths import saccades
+from eventfm.simulation.random_paths import random_planar_motion
+from eventfm.simulation.render import Clip, make_clip
 from eventfm.simulation.sensor import LARGEST_THRESHOLD, SMALLEST_THRESHOLD, SensorConfig
 
 _OFF_TO_ON = (0.7, 1.4)

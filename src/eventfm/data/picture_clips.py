@@ -17,8 +17,8 @@ from eventfm.events import Sensor
 from eventfm.io import ArrayRecording, ArrayTrack
 from eventfm.protocols import Track
 from eventfm.random import generator
-from eventfm.simulation.motion import Path as MotionPath
 from eventfm.simulation.motion import flow
+from eventfm.simulation.paths import Path as MotionPath
 from eventfm.simulation.render import Plane, fit, make_clip, render, seen
 from eventfm.simulation.sensor import SensorConfig
 

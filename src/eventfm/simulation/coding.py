@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.simulation.response import srgb_to_linear
+from eventfm.simulation.light import LUMINANCE
+from eventfm.simulation.response import FULL, srgb_to_linear
 
 Curve = Literal["srgb", "bt709", "hlg", "linear"]
 """How grey values stand for light: IEC 61966-2-1 (pictures), ITU-R BT.709 and BT.2020 (cameras), hybrid log-gamma
@@ -17,11 +18,9 @@ Primaries = Literal["bt709", "bt2020"]
 """Which red, green and blue are meant."""
 
 _LUMINANCE: dict[str, tuple[float, float, float]] = {
-    "bt709": (0.2126, 0.7152, 0.0722),
+    "bt709": LUMINANCE,
     "bt2020": (0.2627, 0.6780, 0.0593),
 }
-FULL = 65535
-"""Full scale of frames in linear light, uint16."""
 
 
 def luminance(picture: NDArray[np.generic], curve: Curve, primaries: Primaries = "bt709") -> NDArray[np.float32]:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.registry import Registry, UnknownNameError
-from eventfm.simulation.coding import FULL, to_frame
+from eventfm.simulation.coding import to_frame
 from eventfm.simulation.frame_stream import FrameError, TimedFrame
+from eventfm.simulation.response import FULL
 
 Interpolator = Callable[[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.float64]], NDArray[Any]]
 

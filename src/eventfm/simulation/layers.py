@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eventfm.simulation.compositing import box_steps, lay_over, opacities, to_16_bit
-from eventfm.simulation.motion import LONGEST_STEP_US, Path
+from eventfm.simulation.motion import LONGEST_STEP_US
+from eventfm.simulation.paths import Path
 from eventfm.simulation.render import OVERSAMPLING, Plane, fit, seen
 from eventfm.simulation.warp import warp
 

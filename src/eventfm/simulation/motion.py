@@ -1,4 +1,4 @@
-"""What follows exactly from a path: when frames are due, where pixels go and how fast. All of motion in one place."""
+"""What follows exactly from a path: when frames are due, where pixels go and how fast."""
 
 from __future__ import annotations
 
@@ -6,41 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.simulation.homography import between, displacement, stepping_stones, steps, velocity_field
-from eventfm.simulation.paths import (
-    Affine,
-    Path,
-    Paused,
-    PlanarMotion,
-    SmoothPath,
-    Waypoints,
-    derivative,
-    omnidirectional,
-    saccades,
-    square,
-    translation,
-)
-from eventfm.simulation.random_paths import mean_speed, random_affine_motion, random_planar_motion
-
-__all__ = [
-    "LONGEST_STEP_US",
-    "Affine",
-    "Path",
-    "Paused",
-    "PlanarMotion",
-    "SmoothPath",
-    "Waypoints",
-    "derivative",
-    "flow",
-    "frame_times",
-    "mean_speed",
-    "omnidirectional",
-    "random_affine_motion",
-    "random_planar_motion",
-    "saccades",
-    "square",
-    "translation",
-    "velocity",
-]
+from eventfm.simulation.paths import Path, derivative
 
 Matrix = NDArray[np.float64]
 

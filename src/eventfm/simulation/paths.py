@@ -15,6 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from eventfm.simulation.rigid import rotations
+
 Matrix = NDArray[np.float64]
 
 _DIFFERENCE_US = 10.0
@@ -224,7 +226,7 @@ class PlanarMotion:
         f, cx, cy = self.focal_px, (width - 1) / 2, (height - 1) / 2
         camera = np.array([[f, 0.0, cx], [0.0, f, cy], [0.0, 0.0, 1.0]])
         inverse = np.array([[1 / f, 0.0, -cx / f], [0.0, 1 / f, -cy / f], [0.0, 0.0, 1.0]])
-        out = camera @ (_rotations(values[3:]) - values[:3].T[:, :, None] * np.array([*self.tilt, 1.0])) @ inverse
+        out = camera @ (rotations(values[3:].T) - values[:3].T[:, :, None] * np.array([*self.tilt, 1.0])) @ inverse
         return out / out[:, 2:, 2:]
 
 
@@ -254,12 +256,3 @@ def _affine(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Matrix:
     """Return the matrices (..., 3, 3) with rows (a, b, c), (d, e, f), (0, 0, 1)."""
     entries = np.broadcast_arrays(a, b, c, d, e, f, 0.0, 0.0, 1.0)
     return np.stack(entries, axis=-1).reshape(*entries[0].shape, 3, 3)
-
-
-def _rotations(vectors: NDArray[Any]) -> NDArray[Any]:
-    """Return the rotations by `vectors` (3, N), radians: (N, 3, 3) (Rodrigues' formula)."""
-    angle = np.sqrt((vectors**2).sum(axis=0))[:, None, None]
-    x, y, z = vectors
-    o = np.zeros_like(x)
-    cross = np.array([[o, -z, y], [z, o, -x], [-y, x, o]]).transpose(2, 0, 1)
-    return np.eye(3) + np.sinc(angle / np.pi) * cross + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * (cross @ cross)

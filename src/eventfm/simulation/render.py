@@ -10,17 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from eventfm.events import Events
 from eventfm.simulation.light import linear
-from eventfm.simulation.motion import Path, frame_times
+from eventfm.simulation.motion import frame_times
+from eventfm.simulation.paths import Path
 from eventfm.simulation.pixel import EventSimulator
+from eventfm.simulation.response import FULL
 from eventfm.simulation.sensor import SensorConfig, checked
 from eventfm.simulation.warp import inside, warp
 
-__all__ = ["Clip", "Plane", "fit", "linear", "make_clip", "prepared", "record", "render", "seen", "view"]
-
 OVERSAMPLING = 3
 """Samples of the picture per sensor pixel, in both directions."""
-FULL = 65535
-"""Value of a frame's pixel at full light."""
 _BYTES_AT_ONCE = 1 << 23
 
 
@@ -211,7 +209,7 @@ def record(
             events.append(simulator.push(some, times[part]))
     last = some[-1] / np.float32(FULL)
     valid = seen(plane, matrices[0]) & seen(plane, matrices[-1])
-    return [Clip(_joined(events, (t0 + 1, t1 + 1)), first, last, valid, times) for events in parts]
+    return [Clip(joined(events, (t0 + 1, t1 + 1)), first, last, valid, times) for events in parts]
 
 
 def check_linear(config: SensorConfig) -> None:
@@ -226,7 +224,8 @@ def check_linear(config: SensorConfig) -> None:
         )
 
 
-def _joined(parts: Sequence[Events], window: tuple[int, int]) -> Events:
+def joined(parts: Sequence[Events], window: tuple[int, int]) -> Events:
+    """Return the events of one sensor that came part by part, as one list with its `window` (microseconds)."""
     if len(parts) == 1:
         return replace(parts[0], window=window)
     x, y, t, p = (np.concatenate([getattr(part, name) for part in parts]) for name in "xytp")

@@ -14,8 +14,9 @@ from eventfm.simulation.sensor import SensorConfig
 FRACTION_BITS = 24
 """Brightness is a fixed-point number with this many bits after the point: integers give the same bits everywhere."""
 COEFFICIENT_BITS = 30
-NUM_VALUES = 1 << 16
-"""Frames have 16 bits."""
+FULL = 65535
+"""Full scale of frames in linear light, uint16."""
+NUM_VALUES = FULL + 1
 NUM_LIGHTS = 256
 """Levels of light that the speed of the photoreceptor and shot noise tell apart."""
 LINLOG_KNEE = 20 / 255

@@ -94,10 +94,10 @@ class Card:
 
 
 def rotations(vectors: ArrayLike) -> Matrix:
-    """Return the rotations by `vectors` (..., 3), radians: (..., 3, 3) (Rodrigues' formula)."""
-    vectors = np.asarray(vectors, np.float64)
+    """Return the rotations by `vectors` (..., 3), radians, real or complex: (..., 3, 3) (Rodrigues' formula)."""
+    vectors = np.asarray(vectors)
     angle = np.sqrt((vectors**2).sum(axis=-1))[..., None, None]
-    cross = np.zeros((*vectors.shape, 3))
+    cross = np.zeros((*vectors.shape, 3), np.result_type(vectors, np.float64))
     cross[..., 2, 1], cross[..., 0, 2], cross[..., 1, 0] = np.moveaxis(vectors, -1, 0)
     cross -= np.swapaxes(cross, -1, -2)
     return np.eye(3) + np.sinc(angle / np.pi) * cross + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * (cross @ cross)

@@ -21,7 +21,8 @@ from eventfm.simulation.layers import (
 )
 from eventfm.simulation.motion import flow, velocity
 from eventfm.simulation.pixel import EventSimulator
-from eventfm.simulation.render import check_linear
+from eventfm.simulation.render import check_linear, joined
+from eventfm.simulation.response import FRACTION_BITS, FULL, brightness_table
 from eventfm.simulation.sensor import SensorConfig
 from eventfm.simulation.shapes import SHAPES
 
@@ -112,9 +113,16 @@ class SceneTruth:
         """(H, W) linear luminance at the stop less that at the start."""
         return self.stop.light - self.start.light
 
-    def log_difference(self, eps: float = 1e-3) -> NDArray[np.float32]:
-        """Return ln(I + eps) at the stop less that at the start, (H, W) float32; `SensorConfig.eps` of the sensor."""
-        return np.log(self.stop.light + np.float32(eps)) - np.log(self.start.light + np.float32(eps))
+    def log_difference(self, config: SensorConfig) -> NDArray[np.float32]:
+        """Return a sensor's response (`SensorConfig.log`) at the stop less that at the start, (H, W) float32 nats.
+
+        To less than a threshold it is what the thresholds times the events are, for a sensor without noise.
+        """
+        table = brightness_table(config)
+        start, stop = (
+            table[np.rint(view.light * FULL).astype(np.uint16)].astype(np.int64) for view in (self.start, self.stop)
+        )
+        return ((stop - start) / (1 << FRACTION_BITS)).astype(np.float32)
 
 
 def film_scene(
@@ -139,9 +147,7 @@ def film_scene(
         simulator.push(composite(scene.layers, part, scene.size), part)
         for part in np.split(times, range(_FRAMES_AT_ONCE, len(times), _FRAMES_AT_ONCE))
     ]
-    x, y, t, p = (np.concatenate([getattr(part, name) for part in parts]) for name in "xytp")
-    noise = np.concatenate([part.noise for part in parts if part.noise is not None]) if config.has_noise else None
-    return SceneClip(Events(x, y, t, p, simulator.sensor, (t0 + 1, t1 + 1), noise), times)
+    return SceneClip(joined(parts, (t0 + 1, t1 + 1)), times)
 
 
 def view_scene(scene: Scene, t_us: int) -> SceneView:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eventfm.simulation.light import coded
-from eventfm.simulation.motion import Path, flow, velocity
-from eventfm.simulation.render import FULL, Clip, Plane, check_linear, prepared, record, render, seen, view
-from eventfm.simulation.response import FRACTION_BITS, brightness_table
+from eventfm.simulation.motion import flow, velocity
+from eventfm.simulation.paths import Path
+from eventfm.simulation.render import Clip, Plane, check_linear, prepared, record, render, seen, view
+from eventfm.simulation.response import FRACTION_BITS, FULL, brightness_table
 from eventfm.simulation.sensor import SensorConfig
 
 
