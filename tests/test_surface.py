@@ -9,7 +9,7 @@ import time
 import pytest
 
 import eventfm
-from eventfm.config import load_recipe, recipe_names
+from eventfm.config import recipe_names
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -18,8 +18,11 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_public_names() -> None:
     assert sorted(eventfm.__all__) == [
+        "ECDPImage",
+        "EvRep",
         "EventBatch",
         "Events",
+        "MEMImage",
         "PolarityCounts",
         "Sensor",
         "StackedHistogram",
@@ -30,6 +33,7 @@ def test_public_names() -> None:
         "info",
         "load",
         "open_recording",
+        "prepare_teacher",
         "pretrain",
         "simulate_corpus",
     ]
@@ -61,12 +65,33 @@ def test_help_is_quicker_than_importing_torch() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_recipes_parse(name: str) -> None:
-    from eventfm.api.run_config import read_run_config
+def test_recipes_parse_and_build(name: str) -> None:
+    """Every stage of every recipe is a valid run, whose method takes the settings that are given for it."""
+    import torch
 
-    config = read_run_config(name, {"data": "somewhere", "out": "there"})
-    assert config.data.path == "somewhere"
-    assert load_recipe(name)["method"]["name"] == config.method["name"]
+    from eventfm.api.run_config import parse_run, read_recipe, resolve_sizes
+    from eventfm.api.stages import read_stages
+    from eventfm.events import Sensor
+    from eventfm.methods import build_method
+    from eventfm.models.teachers import StoredTeacher
+    from eventfm.representations import build
+
+    values, changes = read_recipe(name, {"data": "somewhere", "out": "there"})
+    stages = read_stages(values, changes, name) if values.get("stages") else []
+    runs = [run for _, run in stages] or [parse_run({k: v for k, v in values.items() if k != "stages"}, changes, name)]
+    for config in runs:
+        assert config.data.path == "somewhere"
+        size, patch, _ = resolve_sizes(config, Sensor(240, 180))
+        backbone = {**config.method["backbone"], "arguments": {**config.method["backbone"].get("arguments", {})}}
+        backbone["arguments"]["patch_size"] = patch
+        with torch.device("meta"):
+            objective = build_method(
+                {**config.method, "backbone": backbone},
+                build(config.representation).channels,
+                size,
+                StoredTeacher(512, (14, 14), {"name": "some"}),
+            )
+        assert objective.parameter_rules()
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -10,14 +10,17 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
-    from eventfm.api import convert, embed, evaluate, info, load, pretrain, simulate_corpus
+    from eventfm.api import convert, embed, evaluate, info, load, prepare_teacher, pretrain, simulate_corpus
     from eventfm.events import EventBatch, Events, Sensor
     from eventfm.io import open_recording
-    from eventfm.representations import PolarityCounts, StackedHistogram, VoxelGrid
+    from eventfm.representations import ECDPImage, EvRep, MEMImage, PolarityCounts, StackedHistogram, VoxelGrid
 
 __all__ = [
+    "ECDPImage",
+    "EvRep",
     "EventBatch",
     "Events",
+    "MEMImage",
     "PolarityCounts",
     "Sensor",
     "StackedHistogram",
@@ -28,6 +31,7 @@ __all__ = [
     "info",
     "load",
     "open_recording",
+    "prepare_teacher",
     "pretrain",
     "simulate_corpus",
 ]
@@ -35,9 +39,9 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "api": ["convert", "embed", "evaluate", "info", "load", "pretrain", "simulate_corpus"],
+        "api": ["convert", "embed", "evaluate", "info", "load", "prepare_teacher", "pretrain", "simulate_corpus"],
         "events": ["EventBatch", "Events", "Sensor"],
         "io": ["open_recording"],
-        "representations": ["PolarityCounts", "StackedHistogram", "VoxelGrid"],
+        "representations": ["ECDPImage", "EvRep", "MEMImage", "PolarityCounts", "StackedHistogram", "VoxelGrid"],
     },
 )

@@ -106,12 +106,23 @@ def pretrain(
     recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a YAML file.")] = None,
     settings: Settings = None,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe as YAML, and do nothing.")] = False,
 ) -> None:
-    """Pretrain an encoder: eventfm pretrain RECIPE data=PATH out=FOLDER [key=value ...]."""
-    from eventfm.config import parse_overrides, recipe_names
+    """Pretrain an encoder: eventfm pretrain RECIPE data=PATH out=FOLDER [teacher=NAME] [key=value ...].
+
+    A recipe of several stages takes keys for all of them (train.batch_size=64) and for one
+    (stages.contrast.train.epochs=10); stages.contrast=null leaves one out.
+    """
+    from eventfm.config import apply_overrides, load_recipe, parse_overrides, recipe_names
 
     if list_recipes or recipe is None:
         print("\n".join(recipe_names()))
+        return
+    if show:
+        import yaml
+
+        values = apply_overrides(load_recipe(recipe), parse_overrides(settings or []))
+        print(yaml.safe_dump(values, sort_keys=False), end="")
         return
     from eventfm import api
 
@@ -120,6 +131,31 @@ def pretrain(
         print(f"stopped at step {result.step}; the same command resumes it")
     else:
         print(f"encoder: {result.encoder}\nreport:  {result.out / 'report.html'}")
+
+
+prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True)
+app.add_typer(prepare, name="prepare")
+
+
+@prepare.command()
+def teacher(
+    settings: Settings = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Keep a teacher's tokens: eventfm prepare teacher data=PATH teacher=NAME out=FOLDER [data.images=... ...].
+
+    Runs on the same data then take teacher.cache=FOLDER. Exits with 1 if some pictures could not be read; the
+    tokens of the others are there, and the same command tries those again.
+    """
+    from eventfm import api
+    from eventfm.config import parse_overrides
+
+    values = parse_overrides(settings or [])
+    built = api.prepare_teacher(quiet=quiet, **values)
+    print(f"{values.get('out')}: {built.num_tokens_written:,} pictures new, {built.num_kept:,} kept")
+    if built.failed:
+        print(f"eventfm: {len(built.failed)} pictures could not be read", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

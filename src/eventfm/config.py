@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from eventfm.registry import did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
+_YAML = (".yaml", ".yml")
 
 
 class ConfigError(ValueError):
@@ -39,23 +40,25 @@ class Config(BaseModel):
 def load_recipe(name: str | Path) -> dict[str, Any]:
     """Return the values of a recipe that ships with eventfm, by name, or of a YAML file, by path.
 
+    A recipe may name another one under `base`, by name or by a path from its own folder: it is then that one but for
+    what it says itself, mapping by mapping. A base has no base, so that two files tell all.
+
     Raises:
-        ConfigError: No such recipe or file, or the file is not a mapping.
+        ConfigError: No such recipe or file, the file is not a mapping, or a base has a base.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{name}.yaml"
-        if not path.exists():
-            raise ConfigError(f"unknown recipe {str(name)!r}{did_you_mean(str(name), recipe_names())}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read recipe {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"expected {path} to hold a mapping of keys, got {type(values).__name__}")
-    return values
+    path = _recipe_path(name)
+    values = _read_recipe(path)
+    if "base" not in values:
+        return values
+    own = {key: value for key, value in values.items() if key != "base"}
+    base_name = str(values["base"])
+    base = path.parent / base_name if Path(base_name).suffix in _YAML else base_name
+    inherited = _read_recipe(_recipe_path(base))
+    if "base" in inherited:
+        raise ConfigError(
+            f"{path} builds on {base_name!r}, which has a base itself; name {inherited['base']!r} instead"
+        )
+    return apply_overrides(inherited, own)
 
 
 def recipe_names() -> list[str]:
@@ -94,6 +97,28 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         else:
             out[head] = value
     return out
+
+
+def _recipe_path(name: str | Path) -> Path:
+    path = Path(name)
+    if path.suffix in _YAML:
+        return path
+    path = RECIPES / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(f"unknown recipe {str(name)!r}{did_you_mean(str(name), recipe_names())}")
+    return path
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read recipe {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected {path} to hold a mapping of keys, got {type(values).__name__}")
+    return values
 
 
 def _explain(model: type[BaseModel], item: Any, where: str) -> str:

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Any]
 """One training batch. `input` (B, C, H, W) float32; `key` (B,) int64, a random key that depends on (seed, epoch,
-sample) only; `index` (B,) int64; and, where the data has them, `target` (B, 1, H, W) float32 and `label` (B,) int64."""
+sample) only; `index` (B,) int64; and, where the data has them, `target` (B, 1, H, W) float32 and `label` (B,) int64.
+
+For a teacher: `teacher_picture` (B, 3, h, w) float32, sRGB in [0, 1], what the whole sensor looks at; or
+`teacher_tokens` (B, N, D) float32, what the teacher said of it; and `view` (B, 5) float32, the part of that picture
+that `input` shows: left, top, right, bottom from 0 to 1, and 1 where it is flipped left to right."""
 
 
 @runtime_checkable
@@ -103,9 +107,12 @@ class Backbone(Protocol):
 
     embed_dim: int
     stride: int
+    """Pixels a side of one token, which is the unit of masking."""
+    pyramid_dims: tuple[int, ...]
+    """Channels of the maps that `pyramid` returns."""
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
-        """Return features of `x` (B, C, H, W); `keep` (B, K) int64 are the patches that are visible."""
+        """Return features of `x` (B, C, H, W); of the patches `keep` (B, K) int64 alone, in that order, if given."""
         ...
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
@@ -114,6 +121,26 @@ class Backbone(Protocol):
 
     def shard_units(self) -> list[nn.Module]:
         """Return the blocks that are compiled, checkpointed and sharded one by one."""
+        ...
+
+    def layers(self) -> list[list[str]]:
+        """Return prefixes of parameter names, layer by layer from the input on; what is in none comes after all."""
+        ...
+
+
+class Teacher(Protocol):
+    """A frozen network for pictures that a student learns from. Not an `nn.Module`: no run trains or saves it."""
+
+    dim: int
+    grid: tuple[int, int]
+    """Rows and columns of its tokens."""
+    input_size: tuple[int, int]
+    """Height and width of its pictures, pixels."""
+    identity: Mapping[str, Any]
+    """What tells it from every other teacher: name, class, hash of the weights; plain JSON values."""
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Return patch tokens (B, rows * cols, dim) of `pictures` (B, 3, H, W), sRGB in [0, 1], without gradient."""
         ...
 
 

@@ -8,9 +8,21 @@ import pytest
 
 from eventfm.config import ConfigError
 from eventfm.data.animate import AnimatedPictures
-from eventfm.data.build import DataConfig, Samples, build_samples, fingerprint, open_source, resolve_target
+from eventfm.data.build import (
+    DataConfig,
+    Samples,
+    TeacherInput,
+    build_samples,
+    fingerprint,
+    open_source,
+    resolve_target,
+    scenes_of,
+)
 from eventfm.data.collection import CollectionError, open_collection
+from eventfm.data.loader import Loader, evaluation_batches
 from eventfm.data.pairs import WindowSamples
+from eventfm.data.token_cache import CacheError, TokenCache
+from eventfm.data.token_writer import open_writer
 from eventfm.data.windows import WindowError
 from eventfm.events import Events, Sensor
 from eventfm.io import ArrayRecording, ArrayTrack, convert, save_recording, save_recordings
@@ -30,9 +42,27 @@ def store(path: Path, count: int, frames: bool = False) -> Path:
     return save_recordings(path, {f"r{seed:02d}": recording(seed, frames=frames) for seed in range(count)})
 
 
-def built(**values: object) -> Samples:
+def built(teacher: TeacherInput | None = None, **values: object) -> Samples:
     config = DataConfig.parse({"window": {"duration_us": 10_000}, **values})
-    return build_samples(open_source(config), config, VoxelGrid(3), VoxelGrid(1), (32, 32))
+    return build_samples(open_source(config), config, VoxelGrid(3), VoxelGrid(1), (32, 32), teacher)
+
+
+SHOWN = TeacherInput((8, 12))
+TEACHER = {"name": "made up"}
+
+
+def cached(folder: Path, leave_out: int = 0, **values: object) -> TokenCache:
+    """Return a cache of the data that `values` say; tokens are the mean of the picture, and its number."""
+    config = DataConfig.parse(values)
+    scenes = scenes_of(open_source(config), config)
+    with open_writer(folder, TEACHER, 2, (1, 1), scenes.field) as writer:
+        for number in range(leave_out, len(scenes)):
+            try:
+                mean = scenes.read(number, (8, 8)).mean()
+                writer.add(scenes.key(number), np.array([[mean, number]], np.float16))
+            except CollectionError as error:
+                writer.failed[scenes.name(number)] = str(error)
+    return TokenCache.open(folder)
 
 
 def windows(samples: object) -> tuple[tuple[int, tuple], ...]:
@@ -182,3 +212,118 @@ def test_windows_between_frames_become_windows_by_time_for_the_encoder(tmp_path:
     between = built(path=path, window=shorter)
     assert (between.target, between.window.by, between.window.duration_us) == ("frames", "time", 10_000)
     assert built(path=path, window=shorter, target="events").window.duration_us == 7000
+
+
+def test_a_teacher_is_shown_frames_or_reads_its_tokens_of_them(tmp_path: Path) -> None:
+    path = str(store(tmp_path / "a.h5", 3, frames=True))
+    live = built(SHOWN, path=path)
+    tokens = built(TeacherInput((8, 12), cached(tmp_path / "cache", path=path)), path=path)
+    for kept, other in ((live.training, tokens.training), (live.held_out, tokens.held_out)):
+        assert kept is not None
+        assert other is not None
+        assert kept.shapes.keys() - other.shapes.keys() == {"teacher_picture"}
+        for shown, said in zip(evaluation_batches(kept, 8), evaluation_batches(other, 8), strict=True):
+            means = shown["teacher_picture"].mean((1, 2, 3))
+            np.testing.assert_allclose(said["teacher_tokens"][:, 0, 0], means, atol=0.02)
+            np.testing.assert_array_equal(shown["view"], said["view"])
+            assert len(means.unique()) == len(means)
+
+
+def test_recordings_without_pictures_have_nothing_to_teach(tmp_path: Path) -> None:
+    path = str(store(tmp_path / "a.h5", 2))
+    with pytest.raises(CollectionError, match=r"2 of 2 recordings have neither frames nor a still"):
+        built(SHOWN, path=path)
+
+
+def test_a_cache_of_other_pictures_is_refused(tmp_path: Path) -> None:
+    path = str(store(tmp_path / "a.h5", 2, frames=True))
+    few = cached(tmp_path / "few", leave_out=3, path=path)
+    with pytest.raises(CacheError, match=r"lacks the tokens of 3 of 22 pictures, first ::r00, frame 0"):
+        built(TeacherInput((8, 8), few), path=path)
+    for n in range(3):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.random.default_rng(n).integers(0, 256, (16, 16)).astype(np.uint8))
+    square = {"images": str(tmp_path), "motion": {"sensor": [32, 32]}}
+    cache = TeacherInput((8, 8), cached(tmp_path / "cache", **square))
+    assert built(cache, **square).training.shapes["teacher_tokens"] == (1, 2)
+    with pytest.raises(CacheError, match="32x32 pixels there, 48x32 needed"):
+        built(cache, **{**square, "motion": {"sensor": [48, 32]}})
+
+
+def test_pictures_that_cannot_be_read_end_nothing_and_are_listed(tmp_path: Path) -> None:
+    for n in range(5):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.random.default_rng(n).integers(0, 256, (16, 16)).astype(np.uint8))
+    (tmp_path / "1.png").write_text("no picture")
+    (tmp_path / "3.png").unlink()
+    (tmp_path / "3.png").symlink_to(tmp_path / "nowhere.png")
+    values = {"images": str(tmp_path), "motion": {"sensor": [32, 32]}, "holdout": 0.4}
+    tokens = TeacherInput((8, 8), cached(tmp_path / "cache", **values))
+    for teacher in (None, SHOWN, tokens):
+        samples = built(teacher, **values)
+        assert samples.problems == {}
+        assert samples.held_out is not None
+        assert samples.identity[1].startswith("1.png ")
+        with pytest.warns(UserWarning, match="passed over"):
+            batch = next(Loader(samples.training, 3, seed=0)(0))
+        assert sorted(batch["index"].tolist()) == [0, 1, 2]
+        assert samples.problems.keys() == {str(tmp_path / "1.png")}
+        with pytest.warns(UserWarning, match="passed over"):
+            next(evaluation_batches(samples.held_out, 2))
+        assert samples.problems.keys() == {str(tmp_path / "1.png"), str(tmp_path / "3.png")}
+
+
+def test_the_first_frame_may_be_unreadable_but_not_all(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    (folder / "images").mkdir(parents=True)
+    lines = [f"{t / 1e6:.6f} {t % 30} 3 1" for t in range(0, 100_000, 100)]
+    (folder / "events.txt").write_text("\n".join(lines) + "\n")
+    names = [f"images/{n}.png" for n in range(5)]
+    (folder / "images.txt").write_text("\n".join(f"{0.02 * n:.6f} {name}" for n, name in enumerate(names)) + "\n")
+    for name in names:
+        cv2.imwrite(str(folder / name), np.zeros((32, 32), np.uint8))
+    (folder / names[0]).write_text("no picture")
+    values = {"path": str(folder), "sensor": [32, 32], "holdout": 0}
+    with pytest.warns(UserWarning, match=r"frames 0 and 1 cannot be read"):
+        samples = built(**values)
+    assert len(samples.problems) == 1
+    for name in names:
+        (folder / name).write_text("no picture")
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.raises(CollectionError, match="none of the 4 samples can be read"),
+    ):
+        built(**values)
+
+
+@pytest.mark.parametrize("kind", ["linear", "log"])
+def test_the_kind_of_difference_reaches_the_samples(tmp_path: Path, kind: str) -> None:
+    path = str(store(tmp_path / "a.h5", 2, frames=True))
+    cv2.imwrite(str(tmp_path / "p.png"), np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8))
+    for values in ({"path": path}, {"images": str(tmp_path), "motion": {"sensor": [32, 32]}}):
+        assert built(difference=kind, holdout=0.0, **values).training.difference == kind  # type: ignore[attr-defined]
+
+
+def test_nmnist_with_what_it_was_recorded_from(tmp_path: Path, real_data: Path) -> None:
+    """The digits, with a border of 3 pixels: where they have edges there are events, in every crop and flip."""
+    digits = np.loadtxt(real_data / "labelled/mnist_stimuli/mnist_train_100.csv", delimiter=",", dtype=np.uint8)
+    table = ["path,label,picture"]
+    for number, (label, *values) in enumerate(digits[:20].tolist(), 1):
+        digit = np.pad(np.array(values, np.uint8).reshape(28, 28), 3)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), digit)
+        table.append(f"{number}.bs2,{label},{number}.png")
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    values = {"path": str(real_data / "labelled/nmnist"), "labels": str(tmp_path / "table.csv"), "holdout": 0.0}
+    samples = built(TeacherInput((34, 34)), **values, window={"by": "whole"}, augment={"erase": 0, "add": 0})
+    batch = next(Loader(samples.training, 20, seed=0)(0))
+    agreement, mirrored = [], []
+    for events, picture, view in zip(batch["input"], batch["teacher_picture"], batch["view"].tolist(), strict=True):
+        left, top, right, bottom, flip = view
+        part = picture[0].numpy()[round(top * 34) : round(bottom * 34), round(left * 34) : round(right * 34)]
+        part = cv2.resize(part[:, ::-1] if flip else part, (32, 32))
+        edges = np.hypot(cv2.Sobel(part, cv2.CV_32F, 1, 0), cv2.Sobel(part, cv2.CV_32F, 0, 1))
+        count = cv2.GaussianBlur(events.abs().sum(0).numpy(), (0, 0), 1.5)
+        smooth = cv2.GaussianBlur(edges, (0, 0), 1.5)
+        agreement.append(np.corrcoef(smooth.ravel(), count.ravel())[0, 1])
+        mirrored.append(np.corrcoef(smooth[:, ::-1].ravel(), count.ravel())[0, 1])
+    assert np.mean(agreement) > 0.8
+    assert np.mean(mirrored) < 0.6
+    assert 0 < batch["view"][:, 4].sum() < 20

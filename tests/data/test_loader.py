@@ -8,12 +8,31 @@ import pytest
 import torch
 
 from eventfm.data.loader import Loader, evaluation_batches
+from eventfm.data.transforms import AugmentConfig, draw
+from eventfm.events import Sensor
+
+SENSOR = Sensor(128, 96)
+
+
+class Places:
+    """Samples that write their geometry."""
+
+    shapes: ClassVar = {"view": (5,)}
+    problems: ClassVar = {}
+
+    def __len__(self) -> int:
+        return 50
+
+    def fill(self, index: int, rng: np.random.Generator | None, out: dict) -> None:
+        assert rng is not None
+        out["view"][...] = draw(SENSOR, (64, 64), AugmentConfig(crop_min=0.5), rng).view(SENSOR)
 
 
 class Noisy:
     """Samples that write their number and one augmentation draw."""
 
     shapes: ClassVar = {"input": (2,), "label": ()}
+    problems: ClassVar = {}
 
     def __len__(self) -> int:
         return 11
@@ -70,6 +89,33 @@ def test_evaluation_sees_everything_once_without_augmentation() -> None:
     again = list(evaluation_batches(Noisy(), 3, [10, 2]))
     assert joined(again, "index").tolist() == [10, 2]
     assert joined(again, "key")[0] == joined(found, "key")[10]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_draws_never_run_in_a_cycle(num_workers: int) -> None:
+    """Crops, flips and places are drawn anew for every sample of every pass: as many differ as chance allows.
+
+    A seed that is drawn from the generator that it then seeds has at most 1000 successors, and soon a few dozen.
+    """
+    samples = Places()
+    source = Loader(samples, 50, seed=1, num_workers=num_workers)(0)
+    drawn = torch.cat([batch["view"] for batch in islice(source, 60)]).numpy()
+    source.close()
+    assert len(drawn) == 3000
+    assert abs(drawn[:, 4].mean() - 0.5) < 5 * 0.5 / np.sqrt(3000)
+    assert len(np.unique(drawn, axis=0)) > 0.97 * chance(3000)
+    of_one = drawn[torch.cat([b["index"] for b in islice(Loader(samples, 50, seed=1)(0), 60)]).numpy() == 3]
+    assert len(of_one) == 60
+    assert len(np.unique(of_one, axis=0)) >= 57
+    other = torch.cat([batch["view"] for batch in islice(Loader(samples, 50, seed=2)(0), 60)]).numpy()
+    assert len(np.unique(np.concatenate([drawn, other]), axis=0)) > 0.97 * chance(6000)
+
+
+def chance(count: int) -> int:
+    """Return how many of `count` independent draws differ."""
+    rng = np.random.default_rng(0)
+    draws = [draw(SENSOR, (64, 64), AugmentConfig(crop_min=0.5), rng).view(SENSOR) for _ in range(count)]
+    return len(np.unique(draws, axis=0))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from eventfm.data.transforms import AugmentConfig, Geometry, disturb, draw, whole
@@ -50,6 +51,66 @@ def test_events_and_picture_are_moved_alike(seed: int, width: int, height: int, 
     np.testing.assert_allclose(grid_of(moved), expected, atol=1e-5)
     integral = VoxelGrid(1)(events).numpy()[0]
     np.testing.assert_allclose(geometry.difference(integral), grid_of(moved).sum(0), atol=1e-4)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    num_bins=st.integers(1, 12),
+    count=st.integers(1, 60),
+    flip=st.booleans(),
+    time_flip=st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_voxels_are_moved_as_their_events_are(
+    seed: int, num_bins: int, count: int, flip: bool, time_flip: bool
+) -> None:
+    """The grid of moved events is the moved grid of events, for any number of bins and at any scale."""
+    rng = np.random.default_rng(seed)
+    geometry = Geometry(2, 1, 8, 6, (12, 24), flip, time_flip)
+    # Those in the crop alone, so that both grids have one span.
+    events = events_of(rng, Sensor(11, 9), count)
+    inside = (events.x >= 2) & (events.x < 10) & (events.y >= 1) & (events.y < 7)
+    events = Events(*(c[inside] for c in (events.x, events.y, events.t, events.p)), events.sensor, events.window)
+    # At one instant alone, an event is at the beginning whichever way time runs.
+    assume(len(events) and events.t[0] < events.t[-1])
+    grid = VoxelGrid(num_bins)
+    moved = grid(geometry.events(events)).numpy()
+    expected, out = np.empty((2, num_bins, 12, 24), np.float32)
+    geometry.enlarge(moved, expected)
+    geometry.voxels(grid(events).numpy(), out)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_voxels_are_resized_to_the_nearest_and_differences_bicubically() -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.normal(size=(2, 10, 14)).astype(np.float32)
+    geometry = Geometry(3, 2, 9, 7, (16, 20))
+    part = stored[:, 2:9, 3:12]
+    out = np.empty((2, 16, 20), np.float32)
+    geometry.voxels(stored, out)
+    nearest = torch.nn.functional.interpolate(torch.from_numpy(part)[None], (16, 20), mode="nearest")[0]
+    np.testing.assert_array_equal(out, nearest)
+    cubic = torch.nn.functional.interpolate(torch.from_numpy(part)[None], (16, 20), mode="bicubic")[0]
+    np.testing.assert_allclose(geometry.difference(stored[0], cubic=True), cubic[0], atol=1e-4)
+
+
+def test_view_is_the_crop_in_units_of_the_sensor() -> None:
+    geometry = Geometry(10, 6, 20, 12, (8, 8), flip=True, time_flip=True)
+    np.testing.assert_allclose(geometry.view(Sensor(40, 24)), [0.25, 0.25, 0.75, 0.75, 1])
+    np.testing.assert_array_equal(whole(Sensor(40, 40), (8, 8)).view(Sensor(40, 40)), [0, 0, 1, 1, 0])
+
+
+@given(st.floats(-8, 8), st.floats(-8, 8), st.floats(0.8, 1.25), st.floats(-0.1, 0.1))
+def test_view_follows_a_picture_that_has_moved(dx: float, dy: float, zoom: float, turn: float) -> None:
+    """The middle of the crop looks at the middle of the view, and a turn changes its size by its cosine alone."""
+    sensor, geometry = Sensor(40, 24), Geometry(10, 6, 20, 12, (8, 8))
+    cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
+    moved = np.array([[cos, -sin, dx], [sin, cos, dy], [0, 0, 1]])
+    left, top, right, bottom, _ = geometry.view(sensor, moved) * [40, 24, 40, 24, 1]
+    rest = np.linalg.inv(moved) @ [10 + 20 / 2 - 0.5, 6 + 12 / 2 - 0.5, 1]
+    np.testing.assert_allclose([(left + right) / 2, (top + bottom) / 2], rest[:2] + 0.5, atol=1e-3)
+    size = np.cos(turn) / zoom * np.array([20, 12])
+    np.testing.assert_allclose([right - left, bottom - top], size, rtol=1e-4)
 
 
 def test_shrinking_loses_no_event_and_enlarging_repeats() -> None:

@@ -76,6 +76,16 @@ def test_frame_windows_hold_exactly_the_events_that_their_frames_bound() -> None
         cut(recording([1, 2]), config)
 
 
+def test_difference_of_logarithms() -> None:
+    first, second = np.array([[0, 51, 255]], np.uint8), np.array([[255, 51, 0]], np.uint8)
+    events = Events.checked([0, 0], [0, 0], [1, 10], [0, 0], Sensor(3, 1))
+    source = ArrayRecording(events, {"frames": ArrayTrack([0, 10], [first, second])})
+    (window,) = cut(source, WindowConfig(by="frames"))
+    ratio = (1 + 1 / 255) / (1 / 255)
+    np.testing.assert_allclose(frame_difference(source, window, "log"), [[np.log(ratio), 0, -np.log(ratio)]], rtol=1e-5)
+    np.testing.assert_array_equal(frame_difference(source, window), [[1, 0, -1]])
+
+
 @given(
     st.lists(st.integers(0, 1000), min_size=1, max_size=50).map(sorted),
     st.integers(1, 400),

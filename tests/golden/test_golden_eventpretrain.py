@@ -1,39 +1,45 @@
-"""Stage 1 of EventPretrain, through the importer, against the official outputs."""
+"""All stages of EventPretrain, through the importer, against the official outputs."""
 
 from __future__ import annotations
 
 import argparse
+from types import MappingProxyType
 
 import pytest
 import torch
 
+from eventfm.methods.contrast import FeatureContrast
 from eventfm.methods.difference import DifferenceModeling, difference_loss
-from eventfm.models.importers import CheckpointError, import_vit_stage1
-from eventfm.models.masked_decoder import MaskedDecoder
-from eventfm.models.vit import ViT
+from eventfm.models.importers import import_eventpretrain
+from eventfm.protocols import Progress
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 
 
-@pytest.fixture(scope="module")
-def official(golden):
-    return golden.state("eventpretrain_vit_rec")
+class Clip:
+    """Stands for the teacher whose tokens the batch holds."""
+
+    dim = 512
+    grid = (14, 14)
+    input_size = (224, 224)
+    identity = MappingProxyType({"name": "clip"})
+
+    def __call__(self, pictures):
+        raise AssertionError("the batch has tokens")
 
 
-def checkpoint(path, state):
-    """Write a file as the official trainer does."""
+def check(found, expected):
+    torch.testing.assert_close(found, torch.from_numpy(expected), **CLOSE)
+
+
+@pytest.mark.parametrize("family", ["vit", "convvit"])
+def test_stage1_equals_the_official_run(golden, tmp_path, family):
+    path = tmp_path / "stage1.pth"
     extras = {"optimizer": {"state": {}}, "epoch": 7, "scaler": {}, "args": argparse.Namespace(lr=1e-3, device="cuda")}
-    torch.save({"model": state, **extras}, path)
-    return path
-
-
-def test_vit_stage1_equals_the_official_run(golden, official, tmp_path):
-    parts = import_vit_stage1(checkpoint(tmp_path / "stage1.pth", official))
-    backbone, decoder = ViT(**parts.backbone_arguments), MaskedDecoder(**parts.decoder_arguments)
-    backbone.load_state_dict(parts.backbone)
-    decoder.load_state_dict(parts.decoder)
-    method = DifferenceModeling(backbone, decoder).eval()
-    expected = golden.arrays("eventpretrain_vit_stage1")
+    torch.save({"model": golden.state(f"eventpretrain_{family}_rec"), **extras}, path)
+    checkpoint = import_eventpretrain(path, backbone=family, stage="rec", in_channels=5)
+    method = DifferenceModeling(checkpoint.build("backbone"), checkpoint.build("decoder")).eval()
+    expected = golden.arrays(f"eventpretrain_{family}_stage1")
     ids_restore = torch.from_numpy(expected["ids_restore"]).long()
     mask = torch.from_numpy(expected["mask"]).float()
     ids_keep = ids_restore.argsort(dim=1)[:, : int((mask[0] == 0).sum())]
@@ -43,43 +49,36 @@ def test_vit_stage1_equals_the_official_run(golden, official, tmp_path):
         tokens, prediction = method.predict(x, ids_keep, ids_restore)
         loss = difference_loss(prediction, golden.input("input.difference", (2, 1, 224, 224)), mask, 16)
 
-    torch.testing.assert_close(tokens[:, ::7, ::8], torch.from_numpy(expected["visible_tokens"]), **CLOSE)
-    torch.testing.assert_close(prediction[:, ::14, ::8], torch.from_numpy(expected["prediction"]), **CLOSE)
-    torch.testing.assert_close(loss, torch.tensor(expected["loss"]), **CLOSE)
+    check(tokens[:, ::7, ::8], expected["visible_tokens"])
+    check(prediction[:, ::14, ::8], expected["prediction"])
+    check(loss, expected["loss"])
 
 
-@pytest.mark.parametrize(("prefix", "norm"), [("pretrain_encoder.", "norm_l_h"), ("finetune_encoder.", "norm_h")])
-def test_older_names_give_the_same_parts(official, prefix, norm):
-    older = {
-        key.replace("backbone.", prefix).replace("norm_layer", norm) if key.startswith("backbone.") else key: value
-        for key, value in official.items()
-    }
-    ours, theirs = import_vit_stage1(official), import_vit_stage1(older)
-    assert ours.backbone.keys() == theirs.backbone.keys()
-    assert all(torch.equal(value, theirs.backbone[key]) for key, value in ours.backbone.items())
+@pytest.mark.parametrize("family", ["vit", "convvit", "swin"])
+def test_stages_2_and_3_equal_the_official_run(golden, family):
+    checkpoint = import_eventpretrain(golden.state(f"eventpretrain_{family}_con"), backbone=family, stage="con")
+    names = ("backbone", "projector", "predictor", "teacher_projection", "queue")
+    backbone, projector, predictor, teacher_projection, queue = parts = [checkpoint.build(name) for name in names]
+    method = FeatureContrast(*parts, Clip(), temperature=0.07, as_published=True).eval()
+    expected = golden.arrays(f"eventpretrain_{family}_contrastive")
+    x = golden.input("input.events", (2, 5, 224, 224))
+    clip = golden.input("input.clip", (2, 197, 512))[:, 1:]
 
+    with torch.no_grad():
+        tokens = backbone(x).tokens
+        query = predictor(projector(tokens))
+        key = teacher_projection(clip, (14, 14))
+        loss = method({"input": x, "teacher_tokens": clip}, Progress(0, 1))["loss"]
+        pyramid = backbone.pyramid(x)
 
-def test_every_official_key_is_used_once(official):
-    parts = import_vit_stage1(official)
-    assert len(parts.backbone) + len(parts.decoder) == len(official) - 2  # less the two tables of positions
-    used = {value.data_ptr() for part in (parts.backbone, parts.decoder) for value in part.values()}
-    assert used == {value.data_ptr() for key, value in official.items() if not key.endswith("pos_embed")}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"backbone.vit_block.3.attn.qkv.bias": None}, r"lacks 1 keys: blocks\.3\.attn\.qkv\.bias"),
-        ({"backbone.patch_embed.proj.weight": None}, r"lacks what becomes 'backbone\.patch_embed\.proj\.weight'"),
-        ({"queue": torch.zeros(2)}, "1 keys have no place in a stage-1 ViT: queue"),
-        ({"backbone.vit_block.0.gamma": torch.zeros(2)}, r"1 keys too many: blocks\.0\.gamma"),
-        ({"backbone.norm_h.weight": torch.ones(384)}, r"both 'backbone\.norm\.weight'"),
-        ({"backbone.norm_layer.weight": torch.ones(383)}, r"'norm\.weight': expected shape \(384,\), got \(383,\)"),
-        ({"backbone.pos_embed": torch.zeros(1, 196, 384)}, "not the fixed sine-cosine table"),
-        ({"backbone.pos_embed": torch.zeros(1, 197, 384)}, r"of shape \(1, 196, 384\)"),
-    ],
-)
-def test_a_state_that_does_not_fit_is_refused_by_name(official, change, message):
-    state = {key: value for key, value in {**official, **change}.items() if value is not None}
-    with pytest.raises(CheckpointError, match=message):
-        import_vit_stage1(state)
+    assert queue.length == 16
+    check(tokens[:, ::7, ::8], expected["tokens"])
+    check(query[:, ::7, ::8], expected["query"])
+    check(key[:, ::7, ::8], expected["key"])
+    check(loss, expected["loss"])
+    taps = {name: values for name, values in expected.items() if name.startswith("tap")}
+    assert len(taps) == {"vit": 0, "convvit": 2, "swin": 4}[family]
+    for name, values in taps.items():
+        level = pyramid[int(name[3]) - 1][:1]
+        layout = level if family == "convvit" else level.permute(0, 2, 3, 1)
+        check(layout.flatten(1)[:, ::776], values)

@@ -14,7 +14,15 @@ import torch
 from eventfm.config import ConfigError
 from eventfm.events import Events, Sensor
 from eventfm.methods import METHODS, build_method
-from eventfm.methods.difference import DifferenceConfig, build, difference_loss, patchify, standardise, unpatchify
+from eventfm.methods.difference import (
+    DifferenceConfig,
+    build,
+    difference_loss,
+    patch_activity,
+    patchify,
+    standardise,
+    unpatchify,
+)
 from eventfm.models.masking import random_masking
 from eventfm.protocols import Objective, Progress
 from eventfm.representations import VoxelGrid
@@ -219,6 +227,8 @@ def test_config_round_trip_and_defaults_as_published():
     assert published.decoder.model_dump() == {"dim": 256, "depth": 8, "num_heads": 8}
     assert published.mask_ratio == 0.5
     assert not published.activity_weight
+    assert published.mask == "random"
+    assert published.mask_noise > 0
 
 
 def test_build_by_name():
@@ -232,6 +242,8 @@ def test_build_by_name():
     ("changes", "error", "message"),
     [
         ({"mask_rate": 0.5}, ConfigError, "unknown key 'mask_rate'.*did you mean 'mask_ratio'"),
+        ({"mask": "dense"}, ConfigError, "'mask'.*'density'"),
+        ({"mask_noise": -0.1}, ConfigError, "'mask_noise'.*greater than or equal to 0"),
         ({"mask_ratio": 1.0}, ConfigError, "'mask_ratio'.*less than 1"),
         ({"decoder": {"width": 8}}, ConfigError, r"unknown key 'decoder\.width'"),
         ({"backbone": {"name": "vit_nano", "arguments": {"patch_size": 5}}}, ValueError, "multiples of the patch of 5"),
@@ -241,3 +253,63 @@ def test_build_by_name():
 def test_configs_that_do_not_fit_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         method(**changes)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "patch_size"), [("vit_nano", 4), ("convvit_nano", 8), ("convvit_nano", 4), ("swin_nano", 8)]
+)
+@pytest.mark.parametrize("mask", ["random", "density", "anti-density"])
+def test_every_backbone_learns_under_every_mask(backbone, patch_size, mask):
+    objective = method(backbone={"name": backbone, "arguments": {"patch_size": patch_size}}, mask=mask)
+    data = batch()
+    data["input"].requires_grad_()
+    out = objective(data, PROGRESS)
+    out["loss"].backward()
+    assert objective.patch_size == patch_size
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in objective.parameters())
+    assert out["zero_loss"].item() == pytest.approx(1 - patch_size**-2, rel=1e-4)
+    hidden = patchify(objective.reconstruct(data)["mask"][:, None], patch_size).mean(dim=2)
+    reached = patchify(data["input"].grad.abs().sum(dim=1, keepdim=True), patch_size).sum(dim=2) > 0
+    assert torch.equal(reached, hidden == 0)
+    assert (hidden.sum(dim=1) == hidden.shape[1] / 2).all()
+
+
+def test_activity_is_the_mean_of_the_summed_channels():
+    x = batch()["input"]
+    found = patch_activity(x, 4)
+    values = np.abs(x.numpy().sum(axis=1))
+    assert found.shape == (2, 24)
+    for b in range(2):
+        for patch in range(24):
+            row, col = divmod(patch, 6)
+            expected = values[b, 4 * row : 4 * row + 4, 4 * col : 4 * col + 4].mean()
+            assert found[b, patch].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("mask", "sign"), [("density", 1), ("anti-density", -1)])
+def test_masks_by_density_follow_the_input(mask, sign):
+    objective = method(mask=mask, mask_noise=0.0)
+    data = batch()
+    data["input"] = data["input"] * 0.01
+    data["input"][0, :, :8] *= 100
+    data["input"][1, :, 8:] *= 100
+    hidden = objective.reconstruct(data)["mask"]
+    dense = torch.stack([hidden[0, :8], hidden[1, 8:]])
+    assert (dense == (sign > 0)).all()
+    another_epoch = {**data, "key": data["key"] + 100}
+    assert torch.equal(objective.reconstruct(another_epoch)["mask"], hidden)
+    noisy = method(mask=mask, mask_noise=1.0)
+    assert not torch.equal(noisy.reconstruct(another_epoch)["mask"], noisy.reconstruct(data)["mask"])
+
+
+def test_a_backbone_that_does_not_check_its_input_is_checked(monkeypatch):
+    class Loose(torch.nn.Module):
+        stride, embed_dim = 12, 8
+
+    monkeypatch.setattr("eventfm.methods.difference.build_backbone", lambda *_, **__: Loose())
+    with pytest.raises(ValueError, match=r"multiples of vit_nano's patch of 12 pixels, got 16x24; .*image_size"):
+        method()
+
+
+def test_a_teacher_is_left_alone():
+    assert build_method(TINY, 3, (16, 24), object()).encoder().stride == 4

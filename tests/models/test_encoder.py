@@ -27,7 +27,7 @@ from eventfm.representations import PolarityCounts, VoxelGrid, describe
 
 def card(**changes):
     values = {
-        "backbone": BackboneConfig(name="vit_nano", arguments={"patch_size": 4}),
+        "backbone": BackboneConfig(name="vit_nano", arguments={"patch_size": 4, "fusion": False}),
         "in_channels": 5,
         "input_size": (16, 24),
         "representation": describe(VoxelGrid(5)),

@@ -10,8 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from eventfm.models.layers import NO_DECAY, Attention, Block, DropPath, PatchEmbed, Positions, sincos_positions
+from eventfm.models.convvit import convvit_nano
+from eventfm.models.layers import (
+    NO_DECAY,
+    Attention,
+    Block,
+    DropPath,
+    PatchEmbed,
+    Positions,
+    patchwise,
+    sincos_positions,
+)
 from eventfm.models.masked_decoder import MaskedDecoder
+from eventfm.models.swin import swin_nano
 from eventfm.models.vit import vit_nano
 
 
@@ -91,7 +102,21 @@ def test_drop_path_grows_with_depth_only_in_training():
     torch.testing.assert_close(backbone(x).tokens, backbone(x).tokens, rtol=0, atol=0)
 
 
-def test_no_decay_names_are_exactly_the_vectors_and_the_mask_token():
-    parts = nn.ModuleDict({"backbone": vit_nano(2, 16), "decoder": MaskedDecoder(64, 4, (2, 2), 8, 1, 2)})
+def test_no_decay_names_are_exactly_the_vectors_and_the_learned_tables():
+    backbones = {"vit": vit_nano(2, 16), "convvit": convvit_nano(2, 16), "swin": swin_nano(2, 16)}
+    parts = nn.ModuleDict({**backbones, "decoder": MaskedDecoder(64, 4, (2, 2), 8, 1, 2)})
+    learned = ("mask_token", "position_bias")
     for name, parameter in parts.named_parameters():
-        assert bool(re.search(NO_DECAY, name)) == (parameter.ndim <= 1 or name.endswith("mask_token")), name
+        assert bool(re.search(NO_DECAY, name)) == (parameter.ndim <= 1 or name.endswith(learned)), name
+    for name in learned:
+        assert any(key.endswith(name) and parameter.ndim > 1 for key, parameter in parts.named_parameters())
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (4, 2)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_patchwise_is_the_convolution(kernel, channels_last):
+    convolution = nn.Conv2d(3, 5, kernel, stride=kernel).double()
+    x = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    last = x.permute(0, 2, 3, 1)
+    found = patchwise(last.contiguous() if channels_last else last, convolution)
+    torch.testing.assert_close(found, convolution(x).flatten(2).transpose(1, 2))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventfm.models.masking import random_masking, take_tokens, uniform
+from eventfm.models.masking import EMPTY_ACTIVITY, density_masking, random_masking, take_tokens, take_units, uniform
 from eventfm.random import splitmix64
 
 WORD = 2**64
@@ -96,3 +96,96 @@ def test_ratios_that_leave_nothing_are_refused(ratio):
 def test_take_tokens():
     tokens = torch.arange(12.0).view(1, 4, 3)
     assert take_tokens(tokens, torch.tensor([[2, 0]])).tolist() == [[[6, 7, 8], [0, 1, 2]]]
+
+
+def test_take_units():
+    x = torch.randn(2, 3, 8, 12)
+    keep = torch.tensor([[5, 0], [1, 4]])
+    found = take_units(x, keep, 4)
+    assert found.shape == (2, 2, 3, 4, 4)
+    for b in range(2):
+        for k in range(2):
+            row, col = divmod(int(keep[b, k]), 3)
+            assert torch.equal(found[b, k], x[b, :, 4 * row : 4 * row + 4, 4 * col : 4 * col + 4])
+
+
+@pytest.mark.parametrize("order", ["density", "anti-density"])
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 40), st.sampled_from([0.5, 0.75, 0.0]))
+def test_without_noise_the_rule_is_the_published_one(order, seed, num_patches, ratio):
+    if int(num_patches * (1 - ratio)) < 1:
+        return
+    rng = np.random.default_rng(seed)
+    values = (rng.gamma(0.5, size=(2, num_patches)) ** 4).astype(np.float32)  # from nearly nothing to much
+    values[:, rng.integers(num_patches)] = 0
+    keep, restore, mask = density_masking(torch.tensor([1, 2]), torch.from_numpy(values), ratio, order, noise=0.0)
+    shuffle = np.argsort(values if order == "density" else -values, axis=1, kind="stable")
+    num_keep = int(num_patches * (1 - ratio))
+    assert (keep.numpy() == shuffle[:, :num_keep]).all()
+    assert (restore.numpy() == np.argsort(shuffle, axis=1)).all()
+    assert (mask.numpy() == (np.argsort(shuffle, axis=1) >= num_keep)).all()
+
+
+@pytest.mark.parametrize(("order", "hidden"), [("density", [2, 0]), ("anti-density", [1, 3])])
+def test_density_hides_the_densest_and_anti_density_the_sparsest(order, hidden):
+    _, _, mask = density_masking(torch.tensor([5]), torch.tensor([[3.0, 0.0, 9.0, 1.0]]), 0.5, order, noise=0.0)
+    assert sorted(mask[0].nonzero()[:, 0].tolist()) == sorted(hidden)
+
+
+def test_with_noise_units_are_hidden_by_odds():
+    # One of two is hidden: the first with odds of a : b for noise 1, of a**2 : b**2 for noise 1/2.
+    keys, (a, b) = torch.arange(20_000), (3.0, 1.0)
+    activity = torch.tensor([[a, b]]).expand(len(keys), -1)
+    first, second = (value / 2 + EMPTY_ACTIVITY for value in (a, b))  # beside a mean of 2
+    for noise in (1.0, 0.5):
+        odds = (first / second) ** (1 / noise)
+        for order, expected in (("density", odds / (1 + odds)), ("anti-density", 1 / (1 + odds))):
+            _, _, mask = density_masking(keys, activity, 0.5, order, noise)
+            assert mask[:, 0].mean().item() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(("order", "sign"), [("density", 1), ("anti-density", -1)])
+def test_noisy_masks_differ_between_epochs_and_share_the_tendency(order, sign):
+    activity = torch.linspace(0, 2, 64).exp()[None].expand(400, -1)
+    _, _, mask = density_masking(torch.arange(400), activity, 0.5, order, noise=0.5)
+    assert (mask.sum(dim=1) == 32).all()
+    assert len({tuple(row) for row in mask.tolist()}) == 400
+    often = mask.mean(dim=0)
+    assert sign * (often[-16:].mean() - often[:16].mean()) > 0.5
+    assert often.min() > 0  # nothing is always seen
+    assert often.max() < 1  # and nothing never
+    for one, many in zip(
+        density_masking(torch.tensor([7]), activity[:1], 0.5, order, 0.5),
+        density_masking(torch.arange(400), activity, 0.5, order, 0.5),
+        strict=True,
+    ):
+        assert torch.equal(one[0], many[7])
+
+
+def test_units_without_events_are_drawn_by_lot():
+    activity = torch.zeros(40, 16)
+    _, _, empty = density_masking(torch.arange(40), activity, 0.5, "density", 0.5)
+    assert 0.2 < empty.mean(dim=0).min() <= empty.mean(dim=0).max() < 0.8
+    activity[:, 3] = 5.0
+    _, _, one = density_masking(torch.arange(40), activity, 0.5, "density", 0.5)
+    assert one[:, 3].all()
+
+
+def test_the_scale_of_activity_does_not_matter():
+    activity = torch.rand(4, 30)
+    keep, _, _ = density_masking(torch.arange(4), activity, 0.5, "density", 0.5)
+    again, _, _ = density_masking(torch.arange(4), activity * 1024, 0.5, "density", 0.5)
+    assert torch.equal(keep, again)
+
+
+@pytest.mark.parametrize(
+    ("order", "noise", "ratio", "message"),
+    [
+        ("dense", 0.5, 0.5, "density or anti-density.*got 'dense'"),
+        ("density", -1.0, 0.5, "noise of at least 0.*-1.0"),
+        ("density", 0.5, 0.99, "mask ratio"),
+    ],
+)
+def test_density_masks_that_make_no_sense_are_refused(order, noise, ratio, message):
+    with pytest.raises(ValueError, match=message):
+        density_masking(torch.tensor([1]), torch.ones(1, 16), ratio, order, noise)

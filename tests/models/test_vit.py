@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import pytest
 import torch
 from torch import nn
 
+from eventfm.engine.parallel import recompute
 from eventfm.models import BACKBONES, build_backbone
+from eventfm.models.masking import random_masking
 from eventfm.models.vit import ViT
 from eventfm.protocols import Backbone
 from eventfm.registry import UnknownNameError
 
-NAMES = [name for name in BACKBONES if name != "vit_base"]  # the same code as vit_small, and slow
+# The others are the same code, and slow.
+NAMES = ["vit_nano", "vit_tiny", "vit_small", "convvit_nano", "convvit_tiny", "swin_nano", "swin_tiny"]
 
 
 def built(name, size=(32, 48)):
@@ -24,19 +28,89 @@ def built(name, size=(32, 48)):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contract(name):
-    backbone = built(name)
+    with torch.device("meta"):
+        stride = build_backbone(name, 3, 256).stride
+    backbone = built(name, (2 * stride, 3 * stride))
     assert isinstance(backbone, Backbone)
-    x = torch.randn(2, 3, 32, 48)
+    assert backbone.in_channels == 3
+    x = torch.randn(2, 3, 2 * stride, 3 * stride)
     features = backbone(x)
-    rows, cols = 32 // backbone.stride, 48 // backbone.stride
-    assert features.grid == (rows, cols)
-    assert features.tokens.shape == (2, rows * cols, backbone.embed_dim)
+    assert features.grid == (2, 3)
+    assert features.tokens.shape == (2, 6, backbone.embed_dim)
     assert features.cls is None
     maps = backbone.pyramid(x)
-    assert [tuple(m.shape) for m in maps] == [(2, backbone.embed_dim, rows, cols)] * 4
+    assert tuple(m.shape[1] for m in maps) == backbone.pyramid_dims
+    assert len(maps) == 4
+    sides = [m.shape[2:] for m in maps]
+    assert sides == sorted(sides, reverse=True)
     assert all(isinstance(unit, nn.Module) for unit in backbone.shard_units())
-    features.tokens.square().sum().backward()
+    seen = backbone(x, keep=torch.tensor([[4, 0, 1], [2, 5, 3]]))
+    assert seen.tokens.shape == (2, 3, backbone.embed_dim)
+    assert seen.grid == (2, 3)
+    (features.tokens.square().sum() + seen.tokens.square().sum()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_every_parameter_is_in_one_layer_or_in_the_end(name):
+    with torch.device("meta"):
+        backbone = build_backbone(name, 3, 256)
+    prefixes = [prefix for layer in backbone.layers() for prefix in layer]
+    assert all(prefix.endswith(".") for prefix in prefixes)
+    found = dict.fromkeys(prefixes, 0)
+    for key, _ in backbone.named_parameters():
+        hits = [prefix for prefix in prefixes if key.startswith(prefix)]
+        assert len(hits) == (0 if key.startswith(("norm.", "fusion.")) else 1), key
+        found.update({hit: found[hit] + 1 for hit in hits})
+    assert all(found.values())
+
+
+@pytest.mark.parametrize("name", ["vit_nano", "convvit_nano", "swin_nano"])
+def test_masked_units_reach_no_visible_token(name):
+    backbone = built(name, (64, 96))
+    stride, grid = backbone.stride, (64 // backbone.stride, 96 // backbone.stride)
+    num_units = grid[0] * grid[1]
+    keep, _, mask = random_masking(torch.tensor([3, 8]), num_units, 0.5)
+    assert not torch.equal(mask[0], mask[1])
+    for sample in range(2):
+        for place in range(0, keep.shape[1], 5):
+            x = torch.randn(2, 3, 64, 96, requires_grad=True)
+            backbone(x, keep=keep).tokens[sample, place].square().sum().backward()
+            per_unit = x.grad.abs().sum(dim=1).unflatten(2, (-1, stride)).unflatten(1, (-1, stride)).sum(dim=(2, 4))
+            reached = per_unit.flatten(1) > 0
+            assert torch.equal(reached[sample], mask[sample] == 0)  # all that is visible, nothing else
+            assert not reached[1 - sample].any()
+
+
+@pytest.mark.parametrize("name", ["vit_nano", "convvit_nano", "swin_nano"])
+def test_everything_visible_without_fusion_is_the_unmasked_forward(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        backbone = build_backbone(name, 3, (64, 96), fusion=False).eval()
+    assert not any(key.startswith("fusion") for key in backbone.state_dict())
+    x = torch.randn(1, 3, 64, 96)
+    num_units = 64 * 96 // backbone.stride**2
+    order = torch.randperm(num_units, generator=torch.Generator().manual_seed(4))
+    tokens = backbone(x, keep=order[None]).tokens
+    torch.testing.assert_close(tokens, backbone(x).tokens[:, order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit_nano", "convvit_nano", "swin_nano"])
+def test_recomputed_blocks_have_the_same_gradients(name):
+    plain = build_backbone(name, 3, (32, 48), drop_path=0.3)
+    again = copy.deepcopy(plain)
+    for unit in again.shard_units():
+        recompute(unit)
+    x, stride = torch.randn(2, 3, 32, 48), plain.stride
+    keep = torch.stack([torch.randperm(32 * 48 // stride**2)[:3] for _ in range(2)])
+    gradients = []
+    for backbone in (plain, again):
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            (backbone(x).tokens.square().sum() + backbone(x, keep=keep).tokens.square().sum()).backward()
+        gradients.append([parameter.grad for parameter in backbone.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +150,18 @@ def test_masked_forward_adds_the_fused_blocks_before_the_norm():
     unfused = ViT(2, 32, 8, 16, depth=3, num_heads=2, fused_blocks=(3,)).eval()
     unfused.load_state_dict(backbone.state_dict())
     torch.testing.assert_close(unfused(x).tokens, unfused(x, keep=torch.arange(16).expand(2, -1)).tokens)
+
+
+def test_without_fusion_the_last_block_stands_alone():
+    fused, alone = (ViT(2, 32, 8, 16, depth=3, num_heads=2, fusion=fusion).eval() for fusion in (True, False))
+    alone.load_state_dict(fused.state_dict())
+    assert alone.fused_blocks == (3,)
+    x, keep = torch.randn(1, 2, 32, 32), torch.tensor([[4, 9]])
+    tokens = (fused.patch_embed(x) + fused.positions((4, 4)))[:, keep[0]]
+    for block in fused.blocks:
+        tokens = block(tokens)
+    torch.testing.assert_close(alone(x, keep=keep).tokens, fused.norm(tokens))
+    assert (fused(x, keep=keep).tokens - fused.norm(tokens)).abs().max() > 1e-3
 
 
 def test_last_tap_is_the_unnormed_last_block():

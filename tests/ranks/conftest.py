@@ -1,4 +1,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
+TESTS = Path(__file__).parent.parent
+sys.path[:0] = [str(TESTS / name) for name in ("engine", "methods", "ranks")]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,36 +10,17 @@ import numpy as np
 import pytest
 import torch
 from engine_toy import DIM, ToyObjective, assert_same_bits, final_tensors, losses, metrics, run
+from launching import launch
 
 SCRIPT = Path(__file__).with_name("rank_checks.py")
 CHECKS = ("ddp", "ddp_accumulate", "fsdp2", "fsdp2_resume", "ddp_stopped", "nonfinite", "refused")
-
-
-def launch(out: Path, *checks: str) -> tuple[int, str]:
-    paths = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parent.parent / "engine")])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT)]
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
-    process = subprocess.Popen(
-        [*command, str(out), *checks],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=90)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # the ranks as well, which nobody else would end
-        raise
-    return process.returncode, output
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Return the folder with what two ranks have left, from one launch."""
     out = tmp_path_factory.mktemp("ranks")
-    status, output = launch(out, *CHECKS)
+    status, output = launch(SCRIPT, out, *CHECKS)
     assert status == 0, output
     return out
 
@@ -122,7 +99,7 @@ def test_an_error_of_rank_0_is_raised_on_all(ranks):
 
 def test_a_failing_rank_ends_the_run(tmp_path):
     begin = time.monotonic()
-    status, output = launch(tmp_path, "failing")
+    status, output = launch(SCRIPT, tmp_path, "failing")
     assert status != 0
     assert "this rank fails" in output
     assert time.monotonic() - begin < 60

@@ -9,7 +9,17 @@ import pytest
 
 from eventfm.config import ConfigError
 from eventfm.registry import UnknownNameError
-from eventfm.representations import REPRESENTATIONS, PolarityCounts, StackedHistogram, VoxelGrid, build, describe
+from eventfm.representations import (
+    REPRESENTATIONS,
+    ECDPImage,
+    EvRep,
+    MEMImage,
+    PolarityCounts,
+    StackedHistogram,
+    VoxelGrid,
+    build,
+    describe,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +27,9 @@ from eventfm.representations import REPRESENTATIONS, PolarityCounts, StackedHist
     [
         (VoxelGrid(5), {"name": "voxel_grid", "num_bins": 5, "span": "events"}),
         (PolarityCounts(), {"name": "polarity_counts"}),
+        (ECDPImage(), {"name": "ecdp_image"}),
+        (MEMImage(), {"name": "mem_image"}),
+        (EvRep(), {"name": "evrep"}),
         (
             StackedHistogram(10, "window", 10),
             {"name": "stacked_histogram", "num_bins": 10, "span": "window", "max_count": 10},
@@ -29,7 +42,14 @@ def test_round_trip(representation, values):
 
 
 def test_every_registered_name_is_covered_by_the_round_trip():
-    assert list(REPRESENTATIONS) == ["polarity_counts", "stacked_histogram", "voxel_grid"]
+    assert list(REPRESENTATIONS) == [
+        "ecdp_image",
+        "evrep",
+        "mem_image",
+        "polarity_counts",
+        "stacked_histogram",
+        "voxel_grid",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +62,7 @@ def test_every_registered_name_is_covered_by_the_round_trip():
         ({"name": "voxel_grid", "num_bins": "5"}, ConfigError, "whole number of at least 1, got '5'"),
         ({"name": "voxel_grid", "num_bins": 5, "span": "x"}, ConfigError, "'events' or 'window', got 'x'"),
         ({"name": "polarity_counts", "num_bins": 2}, ConfigError, "unknown key 'num_bins'"),
+        ({"name": "evrep", "longest": 10}, ConfigError, "unknown key 'longest'"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(values, error, message):

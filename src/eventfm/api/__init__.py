@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from eventfm.api.demonstration import demo
     from eventfm.api.embedding import embed, load
     from eventfm.api.evaluating import evaluate
+    from eventfm.api.preparing import prepare_teacher
     from eventfm.api.pretraining import pretrain
     from eventfm.api.recordings import convert, info
     from eventfm.api.simulating import simulate_corpus
 
-__all__ = ["convert", "demo", "embed", "evaluate", "info", "load", "pretrain", "simulate_corpus"]
+__all__ = ["convert", "demo", "embed", "evaluate", "info", "load", "prepare_teacher", "pretrain", "simulate_corpus"]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -22,6 +23,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "demonstration": ["demo"],
         "embedding": ["embed", "load"],
         "evaluating": ["evaluate"],
+        "preparing": ["prepare_teacher"],
         "pretraining": ["pretrain"],
         "recordings": ["convert", "info"],
         "simulating": ["simulate_corpus"],

@@ -12,32 +12,30 @@ from typing import Any
 
 import torch
 
-from eventfm.api.run_config import RunConfig, read_run_config, resolve_sizes
-from eventfm.api.run_report import RunPictures, write_run_report
+from eventfm.api.held_out import look, look_every
+from eventfm.api.run_config import RunConfig, TeacherConfig, parse_run, read_recipe, resolve_sizes
+from eventfm.api.run_pictures import RunPictures
+from eventfm.api.run_report import write_run_report
+from eventfm.api.stages import STAGES, read_stages
+from eventfm.api.teaching import Teaching, open_teaching
+from eventfm.config import apply_overrides
 from eventfm.data.build import Samples, build_samples, open_source
-from eventfm.data.loader import Loader, evaluation_batches
+from eventfm.data.loader import Loader
 from eventfm.engine.distributed import world
-from eventfm.engine.feed import to_device
 from eventfm.engine.hooks import Hooks
-from eventfm.engine.monitor import dead_share, effective_rank, mean_cosine
 from eventfm.engine.run_folder import RunFolder
 from eventfm.engine.settings import MAY_DIFFER
 from eventfm.engine.trainer import train
 from eventfm.events import Sensor
-from eventfm.methods import build_method
+from eventfm.methods import build_method, has_teacher
 from eventfm.models.configs import BackboneConfig
-from eventfm.models.encoder import EncoderCard, save_encoder
-from eventfm.protocols import Progress, Representation
+from eventfm.models.encoder import EncoderCard, initialise, read_card, save_encoder, sha256_of_list
+from eventfm.protocols import Representation
 from eventfm.random import derive
 from eventfm.representations import VoxelGrid, describe
 from eventfm.representations import build as build_representation
 
 log = logging.getLogger(__name__)
-
-MAX_VALIDATION = 512
-"""Held-out samples that a look at the loss uses, evenly chosen: from this many on, less than twice as many."""
-LOOKS = 10
-"""Looks at the held-out data in a run, where `validate_every` is not given."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +54,62 @@ def pretrain(recipe: str | Path, **overrides: Any) -> RunResult:
     """Pretrain an encoder by `recipe` and return where it is kept.
 
     `recipe` is a name (`eventfm pretrain --list`) or a YAML file. `out=FOLDER` is required; `data=PATH` says what to
-    train on; any other key of the recipe may follow, nested (`train={"num_steps": 100}`) or dotted through
-    `**{"train.num_steps": 100}`. A folder that holds the same run, unfinished, is resumed.
+    train on, `teacher=NAME` whom to learn from where the recipe has a teacher; any other key of the recipe may follow,
+    nested (`train={"num_steps": 100}`) or dotted through `**{"train.num_steps": 100}`. A folder that holds the same
+    run, unfinished, is resumed.
+
+    A recipe of several stages runs them in order, each in a folder of its own (`stages.read_stages`); `out/encoder` is
+    the last one's, and `out/report.html` is about all of them.
 
     Raises:
         ValueError: A key that does not exist, data that cannot be read, a folder that holds another run.
     """
-    config = read_run_config(recipe, overrides)
+    values, changes = read_recipe(recipe, overrides)
+    if apply_overrides(values, changes).get(STAGES):
+        from eventfm.api.staging import run_stages
+
+        return run_stages(read_stages(values, changes, f"recipe {recipe}"), Path(str(changes["out"])), run)
+    single = [{key: value for key, value in part.items() if key != STAGES} for part in (values, changes)]
+    return run(parse_run(*single, f"recipe {recipe}"))
+
+
+def run(config: RunConfig) -> RunResult:
+    """Do one run, or what is left of it."""
+    taught = has_teacher(str(config.method.get("name")))
+    if not taught:  # whom others learn from is nothing to this run
+        config = config.model_copy(update={"teacher": TeacherConfig()})
     source = open_source(config.data)
     image_size, patch, decisions = resolve_sizes(config, source.sensor)
     for decision in decisions:
         log.info("%s", decision)
     config = _with_sizes(config, image_size, patch)
     representation = build_representation(config.representation)
-    samples = build_samples(source, config.data, representation, VoxelGrid(1), image_size)
+    teaching = open_teaching(config.teacher, source) if taught else None
+    samples = build_samples(
+        source, config.data, representation, VoxelGrid(1), image_size, teaching.input if teaching else None
+    )
     log.info(
         "data: %d training samples, %d held out, target %s",
         len(samples.training), len(samples.held_out or ()), samples.target,
     )  # fmt: skip
-    objective = _build(config, representation.channels, image_size)
-    card = _card(config, representation, image_size, source.sensor, samples)
+    objective = _build(config, representation.channels, image_size, teaching)
+    start = read_card(config.init) if config.init is not None else None
+    if config.init is not None:
+        initialise(objective.encoder(), config.init, representation)
+    card = _card(config, representation, image_size, source.sensor, samples, teaching, start)
     folder = RunFolder(Path(config.out))
     pictures = RunPictures(folder.path, samples)
-    identity = {**config.model_dump(mode="json"), "trained_on_sha256": card.trained_on_sha256}
+    identity = {
+        **config.model_dump(mode="json"),
+        "trained_on_sha256": card.trained_on_sha256,
+        **({"init_sha256": start.weights_sha256} if start else {}),
+        **({"teacher_identity": teaching.identity} if teaching else {}),
+    }
 
     def export(objective: Any, step: int) -> None:
         save_encoder(folder.encoder, objective.encoder(), card)
 
+    held_out = samples.held_out
     result = train(
         objective,
         lambda rank, world_size: Loader(
@@ -98,8 +125,10 @@ def pretrain(recipe: str | Path, **overrides: Any) -> RunResult:
         config=identity,
         may_differ=MAY_DIFFER | {"validate_every"},
         hooks=Hooks(
-            validate=(lambda objective, step: _look(objective, step, samples, config)) if samples.held_out else None,
-            validate_every=config.validate_every or _look_every(config, len(samples.training)),
+            validate=(lambda objective, step: look(objective, step, held_out, config.train.batch_size))
+            if held_out
+            else None,
+            validate_every=look_every(config, len(samples.training)),
             pictures=pictures,
             export=export,
         ),
@@ -132,13 +161,11 @@ def _with_sizes(config: RunConfig, image_size: tuple[int, int], patch: int) -> R
     )
 
 
-def _build(config: RunConfig, channels: int, image_size: tuple[int, int]) -> torch.nn.Module:
+def _build(config: RunConfig, channels: int, image_size: tuple[int, int], teaching: Teaching | None) -> Any:
     """Build the objective with weights drawn from the run's seed, leaving everybody else's draws alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(config.train.seed, "weights"))
-        objective = build_method(config.method, channels, image_size)
-    assert isinstance(objective, torch.nn.Module)
-    return objective
+        return build_method(config.method, channels, image_size, teaching.teacher if teaching else None)
 
 
 def _card(
@@ -147,9 +174,13 @@ def _card(
     image_size: tuple[int, int],
     sensor: Sensor,
     samples: Samples,
+    teaching: Teaching | None,
+    start: EncoderCard | None,
 ) -> EncoderCard:
-    from eventfm.models.encoder import sha256_of_list
-
+    parents = [f"encoder {start.method} {start.weights_sha256}"] if start else []
+    parents += [f"teacher {json.dumps(teaching.identity, sort_keys=True)}"] if teaching else []
+    # What an earlier stage saw, this encoder has seen too.
+    seen = dict.fromkeys([*(start.trained_on if start else ()), *samples.identity])
     return EncoderCard(
         backbone=BackboneConfig.parse(config.method["backbone"], "method.backbone"),
         in_channels=representation.channels,
@@ -157,10 +188,11 @@ def _card(
         representation=describe(representation),
         window=samples.window.model_dump(mode="json"),
         sensor={"width": sensor.width, "height": sensor.height, "name": sensor.name, "inferred": sensor.inferred},
+        parents=tuple(parents),
         method=str(config.method["name"]),
         recipe=config.model_dump(mode="json", exclude={"out"}),
-        trained_on=samples.identity,
-        trained_on_sha256=sha256_of_list(samples.identity),
+        trained_on=tuple(seen),
+        trained_on_sha256=sha256_of_list(seen),
     )
 
 
@@ -174,33 +206,3 @@ def _num_workers(config: RunConfig) -> int:
     if config.data.num_workers != "auto":
         return config.data.num_workers
     return max(1, min(4, (os.cpu_count() or 1) // 2))
-
-
-def _look_every(config: RunConfig, num_samples: int) -> int:
-    steps = config.train.num_steps or (config.train.epochs or 1) * max(1, num_samples // config.train.batch_size)
-    return max(1, steps // LOOKS)
-
-
-@torch.no_grad()
-def _look(objective: Any, step: int, samples: Samples, config: RunConfig) -> dict[str, float]:
-    """Return the loss on held-out samples, and whether their features are about to collapse."""
-    assert samples.held_out is not None
-    device = next(objective.parameters()).device
-    indices = list(range(len(samples.held_out)))[:: max(1, len(samples.held_out) // MAX_VALIDATION)]
-    totals: dict[str, float] = {}
-    features, seen = [], 0
-    for batch in evaluation_batches(samples.held_out, min(64, config.train.batch_size), indices):
-        batch = to_device(batch, device)
-        size = len(batch["key"])
-        outputs = objective(batch, Progress(step, step))
-        for name, value in outputs.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * size
-        features.append(objective.encoder()(batch["input"]).tokens.mean(1).float())
-        seen += size
-    figures = {f"held_out/{name}": total / seen for name, total in totals.items()}
-    joined = torch.cat(features)
-    if len(joined) > 1:
-        figures["features/effective_rank"] = float(effective_rank(joined))
-        figures["features/mean_cosine"] = float(mean_cosine(joined))
-        figures["features/dead_share"] = float(dead_share(joined))
-    return figures

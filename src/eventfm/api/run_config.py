@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,28 @@ from eventfm.config import Config, ConfigError, apply_overrides, load_recipe
 from eventfm.data.build import DataConfig
 from eventfm.engine.settings import TrainSettings
 from eventfm.events import Sensor
+from eventfm.models import BACKBONES
 from eventfm.models.configs import BackboneConfig
 
 AUTO_SIDE = 128
 """Longest side of the input, pixels, where `data.image_size` is auto."""
 SMALL_SIDE = 96
-"""Up to this longest side an automatic patch is 8 pixels, beyond it 16."""
+"""Up to this longest side an automatic patch is 8 pixels, beyond it the backbone's own, at least 16."""
+
+
+class TeacherConfig(Config):
+    """The image teacher of methods that have one."""
+
+    name: str | None = None
+    """Name on the model hub, or a folder; with a cache alone, the teacher is the one that made it."""
+    cache: str | None = None
+    """Folder that `eventfm prepare teacher` made: its tokens stand for the teacher."""
+    revision: str | None = None
+    """Revision on the hub."""
+    input_size: PositiveInt | None = None
+    """Side of its square pictures, pixels; its own where it is not given."""
+    trust_remote_code: bool = False
+    """Run code that comes with the weights."""
 
 
 class RunConfig(Config):
@@ -29,6 +46,9 @@ class RunConfig(Config):
     representation: dict[str, Any]
     """`name` of the representation, and its fields."""
     data: DataConfig = DataConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    init: str | None = None
+    """Folder of an encoder whose weights the backbone starts from."""
     train: TrainSettings
     validate_every: PositiveInt | None = None
     """Steps between two looks at the held-out data; ten looks a run where it is not given."""
@@ -36,16 +56,47 @@ class RunConfig(Config):
     """The run's folder: a new one, or one of the same run, which is then resumed."""
 
 
-def read_run_config(recipe: str | Path, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return the run that `recipe` and `overrides` (dotted keys) describe; `data=PATH` is short for `data.path=PATH`.
+def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of `recipe` and the dotted overrides, short forms written out.
+
+    `data=PATH` is short for `data.path=PATH`, `teacher=NAME` for `teacher.name=NAME`. An override that counts the run
+    in steps takes the place of a recipe's epochs, and the other way round.
 
     Raises:
-        ConfigError: A key that does not exist, or a value of the wrong kind.
+        ConfigError: No such recipe, or `out` is not given.
     """
     changes = dotted(overrides)
     if "out" not in changes:
         raise ConfigError("out=FOLDER is required: where the run is kept")
-    return RunConfig.parse(apply_overrides(load_recipe(recipe), changes), f"recipe {recipe}")
+    return load_recipe(recipe), changes
+
+
+def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> RunConfig:
+    """Return the run that `values` describe with the dotted `changes`.
+
+    Raises:
+        ConfigError: A key that does not exist, or a value of the wrong kind.
+    """
+    merged = apply_overrides(values, changes)
+    given = {**changes, **{f"train.{key}": value for key, value in _mapping(changes.get("train")).items()}}
+    train = _mapping(merged.get("train"))
+    for one, other in (("num_steps", "epochs"), ("epochs", "num_steps")):
+        if given.get(f"train.{one}") is not None and f"train.{other}" not in given:
+            train = {**train, other: None}
+    for one, other in (("warmup_steps", "warmup_fraction"), ("warmup_fraction", "warmup_steps")):
+        if given.get(f"train.{one}") is not None and f"train.{other}" not in given:
+            train = {**train, other: None}
+    return RunConfig.parse({**merged, "train": train} if train else merged, where)
+
+
+def read_run_config(recipe: str | Path, overrides: Mapping[str, Any]) -> RunConfig:
+    """Return the run that `recipe`, of one stage, and `overrides` describe (see `read_recipe`).
+
+    Raises:
+        ConfigError: A key that does not exist, or a value of the wrong kind.
+    """
+    values, changes = read_recipe(recipe, overrides)
+    return parse_run(values, changes, f"recipe {recipe}")
 
 
 def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], int, list[str]]:
@@ -67,7 +118,7 @@ def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], i
     if patch != "auto" and not (isinstance(patch, int) and patch > 0):
         raise ConfigError(f"expected patch_size to be auto or a number of pixels above 0, got {patch!r}")
     if patch == "auto":
-        patch = 8 if max(height, width) <= SMALL_SIDE else 16
+        patch = 8 if max(height, width) <= SMALL_SIDE else max(16, _own_patch(backbone.name))
         decisions.append(f"patch_size: {patch} pixels, for an input of about {width}x{height}")
     if size == "auto":
         height, width = (max(patch, side // patch * patch) for side in (height, width))
@@ -77,3 +128,11 @@ def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], i
             f"expected data.image_size to be a multiple of the patch of {patch} pixels, got {width}x{height}"
         )
     return (height, width), patch, decisions
+
+
+def _own_patch(backbone: str) -> int:
+    return int(inspect.signature(BACKBONES.get(backbone)).parameters["patch_size"].default)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -10,10 +10,14 @@ from eventfm.config import apply_overrides
 
 
 def dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `settings` with paths as text, and `data=PATH` written out as `data.path=PATH`."""
+    """Return `settings` with paths as text and short forms written out.
+
+    `data=PATH` is `data.path=PATH`, `teacher=NAME` is `teacher.name=NAME`.
+    """
     values = {key: _plain(value) for key, value in settings.items()}
-    if isinstance(values.get("data"), str):
-        values["data.path"] = values.pop("data")
+    for short, whole in (("data", "data.path"), ("teacher", "teacher.name")):
+        if isinstance(values.get(short), str):
+            values[whole] = values.pop(short)
     return values
 
 

@@ -6,16 +6,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from eventfm.api.progress import counted
 from eventfm.api.settings import nested
 from eventfm.config import ConfigError
 from eventfm.data.clips import KINDS, CorpusConfig, Entry, Kind
@@ -94,7 +92,7 @@ def simulate_corpus(source: str | Path, out: str | Path, *, quiet: bool = False,
         )
     if corpus.video.interpolator is not None:
         find_interpolator(corpus.video.interpolator)  # a name that is wrong is told before the work
-    with _progress(len(entries), quiet) as progress:
+    with counted("simulating", len(entries), quiet) as progress:
         made = build_corpus(
             out, kind, root, entries, corpus, _runner(config), progress, stop_at_failure=config.on_error == "raise"
         )
@@ -161,14 +159,6 @@ def _name_of(function: Callable[..., Any]) -> str:
             "by its name `module:function`"
         )
     return f"{module}:{name}"
-
-
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda num_done: bar.update(task, completed=num_done)
 
 
 def _say(made: Corpus) -> None:

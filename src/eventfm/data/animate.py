@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -13,12 +13,15 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from eventfm.config import Config
 from eventfm.data.pairs import write_grid
+from eventfm.data.pictures import decode, resized
+from eventfm.data.problems import first_readable
+from eventfm.data.scenes import Still, TeacherInput
 from eventfm.data.table import PICTURES, CollectionError
 from eventfm.data.transforms import AugmentConfig, disturb, draw, whole
+from eventfm.data.windows import Difference, difference_of
 from eventfm.events import Sensor
 from eventfm.protocols import Representation
 from eventfm.random import generator
-from eventfm.simulation.frame_folder import picture_file
 from eventfm.simulation.light import linear
 from eventfm.simulation.paths import Path as MotionPath
 from eventfm.simulation.paths import saccades
@@ -73,8 +76,10 @@ class MotionConfig(Config):
 class AnimatedPictures:
     """Samples of moving pictures (`loader.SampleSet`): `input` (C, H, W) and `target` (1, H, W).
 
-    The target is the difference in linear luminance between the end and the start of the clip, without noise
-    (EventPretrain, section 3). Without a generator (evaluation) sample `i` is the same clip every time.
+    The target is the difference in luminance between the end and the start of the clip, without noise (EventPretrain,
+    section 3). A `teacher` is shown the picture as the sensor sees it at rest, in colour; `view` is the part of it
+    that is in the crop at the middle of the clip. Without a generator (evaluation) sample `i` is the same clip every
+    time. A picture that cannot be read is passed over for the next one.
     """
 
     pictures: tuple[Path, ...]
@@ -83,19 +88,42 @@ class AnimatedPictures:
     representation: Representation
     image_size: tuple[int, int]
     augment: AugmentConfig
+    difference: Difference = "linear"
+    teacher: TeacherInput | None = None
+    problems: dict[str, str] = field(default_factory=dict, compare=False)
+    """What could not be read so far, and why, by name."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each array of a sample."""
-        return {"input": (self.representation.channels, *self.image_size), "target": (1, *self.image_size)}
+        shapes = {"input": (self.representation.channels, *self.image_size), "target": (1, *self.image_size)}
+        return shapes | (self.teacher.shapes if self.teacher else {})
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
-        """Write a clip of picture `index` into `out`."""
+        """Write a clip of picture `index` into `out`.
+
+        Raises:
+            CollectionError: No picture at all can be read.
+        """
+        first_readable(lambda number: self._fill(number, rng, out), index, len(self), self.problems)
+
+    def scene(self, index: int) -> Still:
+        """Return what a teacher is shown of picture `index`."""
+        return Still(self.pictures[index], (self.sensor.height, self.sensor.width))
+
+    def _fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
+        scene, shown = self.scene(index), None
+        if self.teacher is not None and self.teacher.cache is None:
+            # One look at the file serves both.
+            picture = decode(scene.path)
+            light, shown = linear(picture), resized(picture, self.teacher.input_size, scene.field)
+        else:
+            light = read_picture(scene.path)
         draws = generator(0, "evaluation", index) if rng is None else rng
-        clip = random_clip(read_picture(self.pictures[index]), self.motion, self.sensor, draws)
+        clip, path = random_clip(light, self.motion, self.sensor, draws)
         if rng is None:
             geometry = whole(self.sensor, self.image_size)
             events = geometry.events(clip.events)
@@ -103,14 +131,19 @@ class AnimatedPictures:
             geometry = draw(self.sensor, self.image_size, self.augment, rng)
             events = disturb(geometry.events(clip.events), self.augment, rng)
         write_grid(self.representation, events, geometry, out["input"])
-        out["target"][0] = geometry.difference(clip.last - clip.first)
+        out["target"][0] = geometry.difference(difference_of(clip.first, clip.last, self.difference))
+        if self.teacher is not None:
+            halfway = path.at(self.motion.duration_us / 2)
+            self.teacher.fill(scene, geometry.view(self.sensor, halfway), out, shown)
 
 
-def random_clip(light: NDArray[np.float32], motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> Clip:
-    """Return a clip of a picture in linear light (H', W') under a motion and a sensor drawn from `rng`."""
+def random_clip(
+    light: NDArray[np.float32], motion: MotionConfig, sensor: Sensor, rng: np.random.Generator
+) -> tuple[Clip, MotionPath]:
+    """Return a clip of a picture in linear light (H', W') and its motion; that and the sensor are drawn from `rng`."""
     size = sensor.height, sensor.width
     path, config = random_shot(motion, sensor, rng)
-    return make_clip(light, path, (0, motion.duration_us), size, config, enlarge=True)
+    return make_clip(light, path, (0, motion.duration_us), size, config, enlarge=True), path
 
 
 def random_shot(motion: MotionConfig, sensor: Sensor, rng: np.random.Generator) -> tuple[MotionPath, SensorConfig]:
@@ -155,14 +188,9 @@ def read_picture(path: Path) -> NDArray[np.float32]:
     """Return a picture file in linear light, (H, W) float32 in [0, 1].
 
     Raises:
-        CollectionError: It cannot be read as a picture, or is cut off.
+        UnreadableError: It cannot be read as a picture, or is cut off.
     """
-    import cv2
-
-    picture = picture_file(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if picture is None:
-        raise CollectionError(f"{path} cannot be read as a picture, or is cut off")
-    return linear(np.ascontiguousarray(picture[..., ::-1]))
+    return linear(decode(path))
 
 
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:

@@ -1,73 +1,44 @@
-"""From a data config to samples: what is read, cut and drawn for a run."""
+"""From a data config to samples: what is cut and drawn for a run."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
-from eventfm.config import Config
-from eventfm.data.animate import AnimatedPictures, MotionConfig, find_pictures
-from eventfm.data.collection import Collection, open_collection
+from eventfm.data.animate import AnimatedPictures
+from eventfm.data.collection import Collection
+from eventfm.data.ef_imagenet import WINDOW_US, Image
+from eventfm.data.ef_samples import EFImageNetSamples
 from eventfm.data.loader import SampleSet
-from eventfm.data.pairs import Target, WindowSamples, cut_collection
+from eventfm.data.opening import DataConfig, Source, open_source
+from eventfm.data.pairs import Target, WindowSamples, cut_collection, read_difference, require_scenes
+from eventfm.data.pictures import picture_key
+from eventfm.data.problems import UnreadableError, first_readable
+from eventfm.data.scenes import Frame, Scene, Scenes, Still, TeacherInput
 from eventfm.data.table import CollectionError
-from eventfm.data.transforms import AugmentConfig
-from eventfm.data.windows import Window, WindowConfig, WindowError, frame_difference
-from eventfm.events import OnError, Sensor
+from eventfm.data.windows import Window, WindowConfig, WindowError
 from eventfm.protocols import Representation
+from eventfm.representations import VoxelGrid
+
+__all__ = [
+    "DataConfig",
+    "Samples",
+    "Source",
+    "TeacherInput",
+    "build_samples",
+    "fingerprint",
+    "open_source",
+    "resolve_target",
+    "scenes_of",
+]
 
 MANY = 10
 """From this many recordings on, whole recordings are held out; of fewer, the end of each."""
-
-
-class DataConfig(Config):
-    """Where the data are, and how they become samples."""
-
-    path: str | None = None
-    """A recording, a store of recordings, or a folder of them."""
-    labels: str | None = None
-    """Table of the recordings: a CSV with the columns path, label, split, fold."""
-    split: str | None = None
-    """Use the recordings of this split only."""
-    fold: int | None = None
-    """Use the recordings of this fold only."""
-    exclude_fold: int | None = None
-    """Use the recordings of every fold but this one."""
-    images: str | None = None
-    """A folder of pictures: stills of the recordings by name, or, without `path`, pictures to animate."""
-    format: str | None = None
-    """A hint for files whose content does not say what they are."""
-    sensor: tuple[PositiveInt, PositiveInt] | None = None
-    """Width and height in pixels, for files that do not say."""
-    on_error: OnError = "raise"
-    """What to do with time that goes backwards and events outside the sensor: raise, sort or clamp."""
-    window: WindowConfig = WindowConfig()
-    augment: AugmentConfig = AugmentConfig()
-    motion: MotionConfig = MotionConfig()
-    """How pictures move, where they are animated."""
-    target: Literal["auto", "frames", "events"] = "auto"
-    """`frames`: grey difference of the two frames that bound the window (EventPretrain, section 3). `events`: the
-    log-intensity change that the window's own events encode, which needs no frames (eventfm's extension)."""
-    image_size: Literal["auto"] | PositiveInt | tuple[PositiveInt, PositiveInt] = "auto"
-    """Height and width of the network's input, pixels; `auto` follows the sensor up to 128."""
-    holdout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the data that is kept out of training to watch the loss on."""
-    num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    """Threads that prepare samples; 0 prepares them in the training thread. Does not affect results."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What there is to read, before any window is cut."""
-
-    sensor: Sensor
-    collection: Collection | None
-    pictures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,38 +52,13 @@ class Samples:
     """How a recording without frames is to be cut for this encoder: windows between frames become windows by time, of
     their median length; of animated pictures, as long as the clips."""
     identity: tuple[str, ...]
-    """Every recording or picture that training reads, with a hash of its content."""
+    """Every recording or picture that training reads, with a hash of its content; of EF-ImageNet, with a hash of the
+    names and sizes of its files."""
 
-
-def open_source(config: DataConfig) -> Source:
-    """Return what `config` points at, with its sensor.
-
-    Raises:
-        CollectionError: Nothing is pointed at, nothing is there, or pictures alone are to be chosen by a table.
-    """
-    if config.path is None and config.images is None:
-        raise CollectionError("nothing to train on: give data=PATH (recordings) or data.images=FOLDER (pictures)")
-    if config.path is None:
-        assert config.images is not None
-        choices = {
-            "labels": config.labels,
-            "split": config.split,
-            "fold": config.fold,
-            "exclude_fold": config.exclude_fold,
-        }
-        if given := [name for name, value in choices.items() if value is not None]:
-            raise CollectionError(f"data.{given[0]} chooses among recordings, and there is no data.path; leave it out")
-        width, height = config.sensor or config.motion.sensor
-        return Source(Sensor(width, height), None, tuple(find_pictures(Path(config.images))))
-    collection = open_collection(
-        config.path,
-        labels=config.labels,
-        pictures=config.images,
-        format=config.format,
-        sensor=config.sensor,
-        on_error=config.on_error,
-    ).select(config.split, config.fold, config.exclude_fold)
-    return Source(collection.sensor, collection)
+    @property
+    def problems(self) -> dict[str, str]:
+        """What could not be read so far and was passed over, and why, by name."""
+        return {**self.training.problems, **(self.held_out.problems if self.held_out else {})}
 
 
 def build_samples(
@@ -121,47 +67,51 @@ def build_samples(
     representation: Representation,
     integral: Representation,
     image_size: tuple[int, int],
+    teacher: TeacherInput | None = None,
 ) -> Samples:
-    """Return the samples of `source`; `image_size` is (height, width).
+    """Return the samples of `source`; `image_size` is (height, width). With `teacher` they hold what it needs.
 
     Raises:
-        CollectionError: Another target than `frames` is asked of animated pictures.
+        CollectionError: Animated pictures or stored samples are to have another target, representation or teacher than
+            they can; a teacher is to be shown recordings without pictures; or none of the frames can be read.
         WindowError: No recording has a window to train on, windows of this kind have no frames at their ends, or the
             frames are not as large as the sensor.
+        ValueError: The cache of the teacher's tokens belongs to other data.
     """
+    if source.stored is not None:
+        return _stored(source, config, representation, image_size, teacher)
+    if teacher is not None:
+        scenes = scenes_of(source, config)
+        if teacher.cache is not None:
+            # Pictures are cut to the shape of the sensor only where they are animated.
+            field = scenes.field if source.collection is None else None
+            teacher.cache.check(field=field, keys=_keys(scenes, teacher.cache.failed))
     if source.collection is None:
-        return _animated(source, config, representation, image_size)
-    target = resolve_target(source.collection, config)
-    window = config.window
-    if target == "frames" and window.by in ("count", "whole"):
-        raise WindowError(
-            f"the target 'frames' needs windows between frames, got data.window.by={window.by}; "
-            "leave data.window.by out, or say data.target=events"
-        )
-    if target == "frames" and window.by == "time":
-        window = window.model_copy(update={"by": "frames"})
-    training, held_out = _split(source.collection, window, config.holdout)
-    if target == "frames":
-        # Frames that do not fit are told before a run is begun, not by its first batch.
-        number, first = training[0]
-        frame_difference(source.collection.entries[number].recording, first)
+        return _animated(source, config, representation, image_size, teacher)
+    return _cut(source.collection, config, representation, integral, image_size, teacher)
 
-    def samples(windows: list[tuple[int, Window]]) -> WindowSamples:
-        assert source.collection is not None
-        return WindowSamples(
-            source.collection, tuple(windows), window, representation, integral, image_size, config.augment, target
-        )
 
-    used = sorted({number for number, _ in training})
-    identity = tuple(
-        f"{source.collection.entries[n].name or Path(str(config.path)).name} {fingerprint(source.collection, n)}"
-        for n in used
-    )
-    later = window
-    if window.by == "frames":
-        typical = int(np.median([w.stop - w.start for _, w in training]))
-        later = window.model_copy(update={"by": "time", "duration_us": typical})
-    return Samples(samples(training), samples(held_out) if held_out else None, target, later, identity)
+def scenes_of(source: Source, config: DataConfig) -> Scenes:
+    """Return all that a teacher can be shown of `source`: every picture, still, or frame, each once.
+
+    Raises:
+        CollectionError: Some recordings have neither frames nor a still, or the data bring tokens and no pictures.
+    """
+    field = source.sensor.width, source.sensor.height
+    scenes: list[Scene]
+    if source.stored is not None:
+        raise CollectionError(
+            "EF-ImageNet has no pictures to show to a teacher; it brings the tokens of one, which need no cache"
+        )
+    if source.collection is None:
+        scenes = [Still(path, field[::-1]) for path in source.pictures]
+    else:
+        require_scenes(source.collection)
+        scenes = list(dict.fromkeys(Still(e.picture) for e in source.collection.entries if e.picture is not None))
+        for entry in source.collection.entries:
+            if entry.picture is None:
+                scenes += [Frame(entry, number) for number in range(len(entry.recording.tracks["frames"].times))]
+    return Scenes(tuple(scenes), field)
 
 
 def resolve_target(collection: Collection, config: DataConfig) -> Target:
@@ -178,17 +128,69 @@ def resolve_target(collection: Collection, config: DataConfig) -> Target:
 
 
 def fingerprint(collection: Collection, number: int) -> str:
-    """Return a hash of what recording `number` holds: its first and last events and their number.
+    """Return `Entry.fingerprint` of recording `number`."""
+    return collection.entries[number].fingerprint
 
-    It tells the same recording under another name, which is what overlap between training and test is about.
-    """
-    recording = collection.entries[number].recording
-    digest = hashlib.sha256(f"{recording.num_events} {recording.t_range}".encode())
-    for start in (0, max(0, recording.num_events - 1000)):
-        events = recording.events_by_index(start, min(start + 1000, recording.num_events))
-        for column in (events.x, events.y, events.t - recording.t_range[0], events.p):
-            digest.update(column.tobytes())
-    return digest.hexdigest()[:16]
+
+def _cut(
+    collection: Collection,
+    config: DataConfig,
+    representation: Representation,
+    integral: Representation,
+    image_size: tuple[int, int],
+    teacher: TeacherInput | None,
+) -> Samples:
+    target = resolve_target(collection, config)
+    window = config.window
+    if target == "frames" and window.by in ("count", "whole"):
+        raise WindowError(
+            f"the target 'frames' needs windows between frames, got data.window.by={window.by}; "
+            "leave data.window.by out, or say data.target=events"
+        )
+    if target == "frames" and window.by == "time":
+        window = window.model_copy(update={"by": "frames"})
+    training, held_out = _split(collection, window, config.holdout)
+
+    def samples(windows: list[tuple[int, Window]]) -> WindowSamples:
+        return WindowSamples(
+            collection,
+            tuple(windows),
+            window,
+            representation,
+            integral,
+            image_size,
+            config.augment,
+            target,
+            config.difference,
+            teacher,
+        )
+
+    made = samples(training)
+    if target == "frames":
+        # Frames that do not fit are told before a run is begun, not by its first batch.
+        first_readable(lambda n: _look(made, n), 0, len(made), made.problems)
+    used = sorted({number for number, _ in training})
+    entries = collection.entries
+    identity = tuple(f"{entries[n].name or Path(str(config.path)).name} {entries[n].fingerprint}" for n in used)
+    later = window
+    if window.by == "frames":
+        typical = int(np.median([w.stop - w.start for _, w in training]))
+        later = window.model_copy(update={"by": "time", "duration_us": typical})
+    return Samples(made, samples(held_out) if held_out else None, target, later, identity)
+
+
+def _look(samples: WindowSamples, index: int) -> None:
+    read_difference(samples.entry(index), samples.windows[index][1], samples.difference)
+
+
+def _keys(scenes: Scenes, failed: Mapping[str, str]) -> dict[str, str]:
+    """Return name by key of each picture that can be read; the others are passed over when their turn comes."""
+    keys = {}
+    for number in range(len(scenes)):
+        if scenes.name(number) not in failed:
+            with suppress(UnreadableError):
+                keys[scenes.key(number)] = scenes.name(number)
+    return keys
 
 
 def _split(
@@ -197,22 +199,28 @@ def _split(
     if len(collection.entries) < MANY or not holdout:
         return cut_collection(collection, window, holdout)
     windows, _ = cut_collection(collection, window)
-    ranked = sorted(
-        range(len(collection.entries)),
-        key=lambda n: hashlib.sha256(collection.entries[n].name.encode()).digest(),
-    )
-    kept_out = set(ranked[: max(1, round(holdout * len(ranked)))])
+    kept_out = _chosen([entry.name for entry in collection.entries], holdout)
     training = [w for w in windows if w[0] not in kept_out]
     if not training:
         raise WindowError(
-            f"no window is left to train on: {len(kept_out)} of {len(ranked)} recordings are held out and the others "
-            "are empty; give more data, or data.holdout=0"
+            f"no window is left to train on: {len(kept_out)} of {len(collection.entries)} recordings are held out and "
+            "the others are empty; give more data, or data.holdout=0"
         )
     return training, [w for w in windows if w[0] in kept_out]
 
 
+def _chosen(names: Sequence[str], share: float) -> set[int]:
+    """Return the numbers of a `share` of `names`, at least one, chosen by their hashes."""
+    ranked = sorted(range(len(names)), key=lambda number: hashlib.sha256(names[number].encode()).digest())
+    return set(ranked[: max(1, round(share * len(ranked)))])
+
+
 def _animated(
-    source: Source, config: DataConfig, representation: Representation, image_size: tuple[int, int]
+    source: Source,
+    config: DataConfig,
+    representation: Representation,
+    image_size: tuple[int, int],
+    teacher: TeacherInput | None,
 ) -> Samples:
     if config.target == "events":
         raise CollectionError("animated pictures are trained on the light before and after; leave data.target out")
@@ -220,8 +228,73 @@ def _animated(
     kept, rest = source.pictures[: len(source.pictures) - num_held], source.pictures[len(source.pictures) - num_held :]
 
     def samples(pictures: tuple[Path, ...]) -> AnimatedPictures:
-        return AnimatedPictures(pictures, config.motion, source.sensor, representation, image_size, config.augment)
+        return AnimatedPictures(
+            pictures,
+            config.motion,
+            source.sensor,
+            representation,
+            image_size,
+            config.augment,
+            config.difference,
+            teacher,
+        )
 
-    identity = tuple(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in kept)
+    identity = tuple(f"{path.name} {_key_or_word(path)}" for path in kept)
     window = config.window.model_copy(update={"by": "time", "duration_us": config.motion.duration_us})
     return Samples(samples(kept), samples(rest) if rest else None, "frames", window, identity)
+
+
+def _key_or_word(path: Path) -> str:
+    try:
+        return picture_key(path)
+    except UnreadableError:
+        return "unreadable"
+
+
+def _stored(
+    source: Source,
+    config: DataConfig,
+    representation: Representation,
+    image_size: tuple[int, int],
+    teacher: TeacherInput | None,
+) -> Samples:
+    stored = source.stored
+    assert stored is not None
+    expected = VoxelGrid(stored.num_bins)
+    if representation != expected:
+        raise CollectionError(
+            f"EF-ImageNet in {stored.root} holds voxel grids of {stored.num_bins} bins, scaled by their first and last "
+            f"events; give representation={{name: voxel_grid, num_bins: {stored.num_bins}}}, got {representation}"
+        )
+    if config.target == "events" or config.difference != "linear":
+        raise CollectionError(
+            "EF-ImageNet brings its target, the linear difference of frames; leave data.target and data.difference out"
+        )
+    images, problems = stored.images, dict(stored.problems)
+    if teacher is not None:
+        if teacher.cache is None:
+            raise CollectionError(
+                f"EF-ImageNet in {stored.root} has no pictures to show to a teacher; "
+                + (
+                    "train with the tokens that it brings"
+                    if stored.tokens
+                    else "and no tokens of one (IMAGE_clip_emb.pt)"
+                )
+            )
+        problems |= {image.name: "has no clip_emb" for image in images if image.key not in teacher.cache}
+        images = tuple(image for image in images if image.name not in problems)
+        if not images:
+            raise CollectionError(f"none of the images of EF-ImageNet in {stored.root} is in the teacher's cache")
+    elif not stored.has_targets:
+        raise CollectionError(f"EF-ImageNet in {stored.root} has no sub_frames, so there is no target to train on")
+    held = _chosen([image.name for image in images], config.holdout) if config.holdout and len(images) > 1 else set()
+
+    def samples(chosen: list[Image], known: dict[str, str]) -> EFImageNetSamples:
+        return EFImageNetSamples(stored, tuple(chosen), image_size, config.augment, teacher, known)
+
+    training = [image for number, image in enumerate(images) if number not in held]
+    held_out = [image for number, image in enumerate(images) if number in held]
+    identity = tuple(f"{image.name} {image.digest}" for image in training)
+    window = config.window.model_copy(update={"by": "time", "duration_us": WINDOW_US})
+    made = samples(training, problems)
+    return Samples(made, samples(held_out, {}) if held_out else None, "frames", window, identity)

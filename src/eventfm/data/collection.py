@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,20 @@ class Entry:
     fold: int | None = None
     picture: Path | None = None
     """The one still picture that the recording shows, where there is one."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what the recording holds: its first and last events and their number.
+
+        It tells the same recording under another name, which is what overlap between training and test is about.
+        """
+        recording = self.recording
+        digest = hashlib.sha256(f"{recording.num_events} {recording.t_range}".encode())
+        for start in (0, max(0, recording.num_events - 1000)):
+            events = recording.events_by_index(start, min(start + 1000, recording.num_events))
+            for column in (events.x, events.y, events.t - recording.t_range[0], events.p):
+                digest.update(column.tobytes())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

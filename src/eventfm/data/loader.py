@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +25,11 @@ class SampleSet(Protocol):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each array of a sample, e.g. `input` (C, H, W), `label` ()."""
+        ...
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What could not be read so far and was passed over, and why, by name."""
         ...
 
     def __len__(self) -> int: ...

@@ -1,8 +1,8 @@
-"""Samples cut from recordings: events as a tensor, with the target, label and picture that belong to them."""
+"""Samples cut from recordings: events as a tensor, with the target, label and teacher's picture that go with them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.data.collection import Collection, Entry
+from eventfm.data.problems import first_readable, reading
+from eventfm.data.scenes import Frame, Scene, Still, TeacherInput
+from eventfm.data.table import CollectionError
 from eventfm.data.transforms import AugmentConfig, Geometry, disturb, draw, whole
-from eventfm.data.windows import Window, WindowConfig, WindowError, cut, frame_difference, grey, read, shifted
+from eventfm.data.windows import Difference, Window, WindowConfig, WindowError, cut, frame_difference, read, shifted
 from eventfm.events import Events
 from eventfm.protocols import Representation
 
@@ -23,7 +26,8 @@ class WindowSamples:
     """Windows of a collection as training samples (`loader.SampleSet`).
 
     A sample has `input` (C, H, W); `target` (1, H, W) where a `target` is asked for; `label` () where every
-    recording has one; `picture` (1, H, W), grey in [0, 1], where every recording has a still.
+    recording has one; and with a `teacher`, `view` and what it is shown (`scene_of`) or what it said. A window whose
+    picture or frames cannot be read is passed over for the next one.
     """
 
     collection: Collection
@@ -36,6 +40,10 @@ class WindowSamples:
     image_size: tuple[int, int]
     augment: AugmentConfig
     target: Target | None = None
+    difference: Difference = "linear"
+    teacher: TeacherInput | None = None
+    problems: dict[str, str] = field(default_factory=dict, compare=False)
+    """What could not be read so far, and why, by name."""
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -45,9 +53,7 @@ class WindowSamples:
             shapes["target"] = (1, *self.image_size)
         if all(entry.label is not None for entry in self.collection.entries):
             shapes["label"] = ()
-        if all(entry.picture is not None for entry in self.collection.entries):
-            shapes["picture"] = (1, *self.image_size)
-        return shapes
+        return shapes | (self.teacher.shapes if self.teacher else {})
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -57,7 +63,14 @@ class WindowSamples:
         return self.collection.entries[self.windows[index][0]]
 
     def fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
-        """Write sample `index` into `out`; one geometry drawn from `rng` serves events, target and picture."""
+        """Write sample `index` into `out`; one geometry drawn from `rng` serves events, target and view.
+
+        Raises:
+            CollectionError: No sample at all has pictures or frames that can be read.
+        """
+        first_readable(lambda number: self._fill(number, rng, out), index, len(self), self.problems)
+
+    def _fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
         entry, window = self.entry(index), self.windows[index][1]
         if rng is None:
             geometry = whole(entry.recording.sensor, self.image_size)
@@ -66,17 +79,20 @@ class WindowSamples:
         else:
             window = shifted(window, entry.recording, self.config, rng)
             geometry = draw(entry.recording.sensor, self.image_size, self.augment, rng)
-            clean = geometry.events(read(entry.recording, window))
+            events = read(entry.recording, window)
+            clean = geometry.events(events)
             seen = disturb(clean, self.augment, rng)
         write_grid(self.representation, seen, geometry, out["input"])
         if self.target == "events":
             write_grid(self.integral, clean, geometry, out["target"])
         elif self.target == "frames":
-            out["target"][0] = geometry.difference(frame_difference(entry.recording, window))
+            out["target"][0] = geometry.difference(read_difference(entry, window, self.difference))
         if "label" in out:
             out["label"][...] = entry.label
-        if "picture" in out:
-            out["picture"][0] = geometry.picture(read_still(entry))
+        if self.teacher is not None:
+            assert events.window is not None
+            scene = scene_of(entry, window, events.window[1])
+            self.teacher.fill(scene, geometry.view(entry.recording.sensor), out)
 
 
 def cut_collection(
@@ -124,16 +140,48 @@ def write_grid(representation: Representation, events: Events, geometry: Geometr
     geometry.enlarge(small, out)  # type: ignore[arg-type]
 
 
-def read_still(entry: Entry) -> NDArray[np.float32]:
-    """Return the still picture of a recording, grey (height, width) in [0, 1], resized to its sensor.
+def read_difference(entry: Entry, window: Window, kind: Difference) -> NDArray[np.float32]:
+    """Return `windows.frame_difference` of a window.
 
     Raises:
-        WindowError: The picture cannot be read.
+        UnreadableError: One of its frames cannot be read.
     """
-    import cv2
+    assert window.frames is not None
+    with reading(f"{entry.name}, frames {window.frames[0]} and {window.frames[1]}"):
+        return frame_difference(entry.recording, window, kind)
 
-    picture = cv2.imread(str(entry.picture), cv2.IMREAD_GRAYSCALE)
-    if picture is None:
-        raise WindowError(f"{entry.picture}, the picture of {entry.name}, cannot be read as a picture")
-    sensor = entry.recording.sensor
-    return grey(cv2.resize(picture, (sensor.width, sensor.height), interpolation=cv2.INTER_AREA))
+
+def scene_of(entry: Entry, window: Window, stop_us: int) -> Scene:
+    """Return what a teacher is shown of a window that ends before `stop_us`.
+
+    It is the recording's still where there is one; else the frame that ends the window, or where windows are cut
+    without frames, the frame nearest to its end.
+    """
+    if entry.picture is not None:
+        return Still(entry.picture)
+    if window.frames is not None:
+        return Frame(entry, window.frames[1])
+    times = entry.recording.tracks["frames"].times
+    after = int(np.searchsorted(times, stop_us - 1))
+    near = [number for number in (after - 1, after) if 0 <= number < len(times)]
+    return Frame(entry, min(near, key=lambda number: abs(int(times[number]) - (stop_us - 1))))
+
+
+def require_scenes(collection: Collection) -> None:
+    """Refuse recordings that a teacher cannot be shown.
+
+    Raises:
+        CollectionError: Some have neither a still nor a frame.
+    """
+    blind = [
+        entry.name
+        for entry in collection.entries
+        if entry.picture is None
+        and not ("frames" in entry.recording.tracks and len(entry.recording.tracks["frames"].times))
+    ]
+    if blind:
+        raise CollectionError(
+            f"a teacher needs a picture of what a recording shows, and {len(blind)} of {len(collection.entries)} "
+            f"recordings have neither frames nor a still, e.g. {blind[0]!r}; give data.images=FOLDER with a picture of "
+            "each recording's name, or data.labels=TABLE.csv with a column picture, or choose a method without teacher"
+        )

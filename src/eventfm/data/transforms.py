@@ -77,21 +77,50 @@ class Geometry:
         columns = np.arange(self.out[1]) * grid.shape[2] // self.out[1]
         np.take(grid[:, rows], columns, axis=2, out=out)
 
-    def picture(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the same crop and flip of a picture (h, w) or (h, w, 3) of the sensor, resized to `out`."""
+    def voxels(self, voxels: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write the same draw of a signed voxel grid (B, h, w) of the sensor into `out` (B, H, W), nearest.
+
+        Where time runs backwards the bins are reversed and negated, however many there are: for `span="events"` that
+        is the grid of the reversed events.
+        """
+        rows = self.top + np.arange(self.out[0]) * self.height // self.out[0]
+        columns = self.left + np.arange(self.out[1]) * self.width // self.out[1]
+        part = voxels[:, rows[:, None], columns[::-1] if self.flip else columns]
+        out[...] = -part[::-1] if self.time_flip else part
+
+    def picture(self, picture: NDArray[np.float32], cubic: bool = False) -> NDArray[np.float32]:
+        """Return the same crop and flip of a picture (h, w) or (h, w, 3) of the sensor, resized to `out`.
+
+        By area where it gets smaller, else linearly; `cubic` resizes by bicubic interpolation whatever the sizes.
+        """
         import cv2
 
         part = picture[self.top : self.top + self.height, self.left : self.left + self.width]
         smaller = self.out[0] < self.height or self.out[1] < self.width
-        resized = cv2.resize(
-            np.ascontiguousarray(part), self.out[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        )
+        method = cv2.INTER_CUBIC if cubic else cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        resized = cv2.resize(np.ascontiguousarray(part), self.out[::-1], interpolation=method)
         return np.ascontiguousarray(resized[:, ::-1]) if self.flip else resized
 
-    def difference(self, difference: NDArray[np.float32]) -> NDArray[np.float32]:
+    def difference(self, difference: NDArray[np.float32], cubic: bool = False) -> NDArray[np.float32]:
         """Return the same draw of a temporal difference (h, w): as a picture, negated where time runs backwards."""
-        out = self.picture(difference)
+        out = self.picture(difference, cubic)
         return -out if self.time_flip else out
+
+    def view(self, sensor: Sensor, moved: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+        """Return the crop in units of the sensor's sides: left, top, right, bottom, and 1 where it is flipped; (5,).
+
+        With `moved`, the homography (3, 3) that takes pixels of a picture at rest to the sensor, it is the part of the
+        picture at rest: the upright box whose sides run through the middles of the sides that the crop has there.
+        """
+        x = np.array([self.left, self.left + self.width] * 2, np.float64)
+        y = np.repeat(np.array([self.top, self.top + self.height], np.float64), 2)
+        if moved is not None:
+            # The centre of the first pixel is at 0 for a homography, and its outer corner for a crop.
+            x, y, depth = np.linalg.inv(moved) @ np.stack([x - 0.5, y - 0.5, np.ones(4)])
+            x, y = x / depth + 0.5, y / depth + 0.5
+        (left, right), (top, bottom) = x.reshape(2, 2).mean(0), y.reshape(2, 2).mean(1)
+        sides = left / sensor.width, top / sensor.height, right / sensor.width, bottom / sensor.height
+        return np.array([*sides, self.flip], np.float32)
 
 
 def whole(sensor: Sensor, out: tuple[int, int]) -> Geometry:
@@ -146,7 +175,7 @@ def disturb(events: Events, config: AugmentConfig, rng: np.random.Generator) -> 
     t_low, t_high = (events.window[0], events.window[1] - 1) if events.window else (events.t[0], events.t[-1])
     moved_x = np.rint(events.x[source] + rng.normal(0, config.jitter_px, num_added))
     moved_y = np.rint(events.y[source] + rng.normal(0, config.jitter_px, num_added))
-    moved_t = np.rint(events.t[source] + rng.normal(0, config.jitter_us, num_added)).astype(np.int64)
+    moved_t = events.t[source] + np.rint(rng.normal(0, config.jitter_us, num_added)).astype(np.int64)
     x = np.concatenate([events.x[kept], np.clip(moved_x, 0, events.sensor.width - 1).astype(np.uint16)])
     y = np.concatenate([events.y[kept], np.clip(moved_y, 0, events.sensor.height - 1).astype(np.uint16)])
     t = np.concatenate([events.t[kept], np.clip(moved_t, t_low, t_high)])

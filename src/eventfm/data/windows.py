@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from eventfm.config import Config
-from eventfm.events import Events
+from eventfm.events import Events, Sensor
 from eventfm.protocols import Recording
 
+Difference = Literal["linear", "log"]
+DARKEST = 1 / 255
+"""Added to grey in [0, 1] before its logarithm is taken: one step of 8 bits, below which frames know nothing."""
 MIN_COVERAGE = 0.75
 """A pair of frames makes a window only if events cover at least this share of the time between them."""
 
@@ -108,7 +111,8 @@ def spread(recording: Recording, config: WindowConfig, count: int) -> list[Windo
         return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
     length, counted = windows[0].stop - windows[0].start, windows[0].counted
     first, stop = (0, recording.num_events) if counted else (recording.t_range[0], recording.t_range[1] + 1)
-    starts = np.linspace(first, max(stop - length, first), count).round().astype(int)
+    # Counted from the first, for times since 1970 in nanoseconds are beyond what float64 holds exactly.
+    starts = first + np.linspace(0, max(stop - length - first, 0), count).round().astype(np.int64)
     return [Window(int(start), int(start) + length, counted) for start in starts]
 
 
@@ -121,24 +125,44 @@ def read(recording: Recording, window: Window) -> Events:
     return replace(events, window=span)
 
 
-def frame_difference(recording: Recording, window: Window) -> NDArray[np.float32]:
+def frame_difference(recording: Recording, window: Window, kind: Difference = "linear") -> NDArray[np.float32]:
     """Return the grey difference (H, W) float32 of the two frames that bound `window`, second minus first.
 
-    Grey is in [0, 1] as stored (EventPretrain, section 3: the linear difference of adjacent frames).
+    Grey is in [0, 1] as stored. See `difference_of` for `kind`.
 
     Raises:
         WindowError: The frames are not as large as the sensor, so that no pixel of theirs belongs to one of its.
     """
     assert window.frames is not None
     first, second = (grey(recording.tracks["frames"].read(i)) for i in window.frames)
-    size = recording.sensor.height, recording.sensor.width
-    if first.shape != size or second.shape != size:
-        shapes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in sorted({first.shape, second.shape}))
-        raise WindowError(
-            f"expected frames as large as the sensor, {size[1]}x{size[0]} pixels, got {shapes}; give the right size "
-            "with data.sensor=[W,H], align the frames with the events, or train without them: data.target=events"
-        )
+    for frame in (first, second):
+        require_frame_size(recording.sensor, frame.shape)
+    return difference_of(first, second, kind)
+
+
+def difference_of(first: NDArray[np.float32], second: NDArray[np.float32], kind: Difference) -> NDArray[np.float32]:
+    """Return what came between two grey pictures (H, W) in [0, 1].
+
+    `linear`: second minus first, which EventPretrain learns to draw (section 3). `log`: log(second + 1/255) minus
+    log(first + 1/255), what an ideal event sensor adds up to.
+    """
+    if kind == "log":
+        return np.log(second + np.float32(DARKEST)) - np.log(first + np.float32(DARKEST))
     return second - first
+
+
+def require_frame_size(sensor: Sensor, shape: tuple[int, ...]) -> None:
+    """Refuse a frame (height, width) that is not as large as the sensor.
+
+    Raises:
+        WindowError: It is not, so that no pixel of it belongs to one of the sensor's.
+    """
+    if shape != (sensor.height, sensor.width):
+        raise WindowError(
+            f"expected frames as large as the sensor, {sensor.width}x{sensor.height} pixels, got "
+            f"{shape[1]}x{shape[0]}; give the right size with data.sensor=[W,H], align the frames with the events, or "
+            "train without them: data.target=events"
+        )
 
 
 def grey(picture: NDArray[np.generic]) -> NDArray[np.float32]:

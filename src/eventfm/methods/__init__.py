@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eventfm.registry import Registry
 
 if TYPE_CHECKING:
-    from eventfm.protocols import Objective
+    from eventfm.protocols import Objective, Teacher
 
-METHODS = Registry("method", {"difference": "eventfm.methods.difference:build"})
+METHODS = Registry(
+    "method",
+    {
+        "difference": "eventfm.methods.difference:build",
+        "transition": "eventfm.methods.contrast:build_transition",
+        "contrast": "eventfm.methods.contrast:build_contrast",
+        "joint": "eventfm.methods.joint:build",
+    },
+)
 
-__all__ = ["METHODS", "build_method"]
+__all__ = ["METHODS", "build_method", "has_teacher"]
 
 
-def build_method(config: Mapping[str, Any], in_channels: int, image_size: tuple[int, int]) -> Objective:
+def build_method(
+    config: Mapping[str, Any], in_channels: int, image_size: tuple[int, int], teacher: Teacher | None = None
+) -> Objective:
     """Return the objective that `config` names under `name`, for inputs (B, in_channels, H, W) of `image_size`.
+
+    `teacher` is what the student learns from, in methods that have one; the others leave it alone.
 
     Raises:
         UnknownNameError: No method of that name.
         ConfigError: A key or value that the method does not know.
     """
-    objective: Objective = METHODS.get(str(config.get("name")))(config, in_channels, image_size)
+    name = str(config.get("name"))
+    learns_from = (teacher,) if has_teacher(name) else ()
+    objective: Objective = METHODS.get(name)(config, in_channels, image_size, *learns_from)
     return objective
+
+
+def has_teacher(name: str) -> bool:
+    """Return whether the method `name` learns from an image teacher: whether its builder takes one.
+
+    Raises:
+        UnknownNameError: No method of that name.
+    """
+    return "teacher" in inspect.signature(METHODS.get(name)).parameters

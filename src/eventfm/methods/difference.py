@@ -13,14 +13,17 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from eventfm.config import Config
 from eventfm.models import build_backbone
 from eventfm.models.configs import BackboneConfig
 from eventfm.models.layers import NO_DECAY
 from eventfm.models.masked_decoder import MaskedDecoder
-from eventfm.models.masking import random_masking
-from eventfm.protocols import Batch, ParameterRule, Progress
+from eventfm.models.masking import density_masking, random_masking
+from eventfm.protocols import Batch, ParameterRule, Progress, Teacher
+
+Mask = Literal["random", "density", "anti-density"]
 
 
 class DecoderConfig(Config):
@@ -44,6 +47,12 @@ class DifferenceConfig(Config):
     """The network that draws the masked patches."""
     mask_ratio: float = Field(default=0.5, ge=0, lt=1)
     """Part of the patches that is hidden."""
+    mask: Mask = "random"
+    """Which patches are hidden: any, more likely those with many events (density), or with few (anti-density)."""
+    mask_noise: float = Field(default=0.5, ge=0)
+    """How much is left to chance in the last two: patches are drawn with odds in proportion to activity ** (1 / noise),
+    or its inverse. 0 always hides the densest (or sparsest), as published, so that a sample has one and the same mask
+    in every epoch and some of its patches are never asked for."""
     activity_weight: bool = False
     """Leave masked patches without any signal out of the loss; not in the paper."""
 
@@ -51,12 +60,19 @@ class DifferenceConfig(Config):
 class DifferenceModeling(nn.Module):
     """Masked prediction of a one-channel target, each patch standardised, scored on the masked patches only.
 
-    A batch has `input` (B, C, H, W) float32, `target` (B, 1, H, W) float32 and `key` (B,) int64. Masks follow from
-    the keys alone, so they depend neither on ranks nor on who shares the batch.
+    A patch is the backbone's unit of masking. A batch has `input` (B, C, H, W) float32, `target` (B, 1, H, W) float32
+    and `key` (B,) int64. Masks follow from a sample's key, and where `mask` is not random from its input, so they
+    depend neither on ranks nor on who shares the batch.
     """
 
     def __init__(
-        self, backbone: nn.Module, decoder: nn.Module, mask_ratio: float = 0.5, activity_weight: bool = False
+        self,
+        backbone: nn.Module,
+        decoder: nn.Module,
+        mask_ratio: float = 0.5,
+        activity_weight: bool = False,
+        mask: Mask = "random",
+        mask_noise: float = 0.5,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -64,6 +80,8 @@ class DifferenceModeling(nn.Module):
         self.patch_size: int = backbone.stride
         self.mask_ratio = mask_ratio
         self.activity_weight = activity_weight
+        self.mask: Mask = mask
+        self.mask_noise = mask_noise
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return `loss`, and `zero_loss`, what predicting zero everywhere would cost (about 1)."""
@@ -114,8 +132,11 @@ class DifferenceModeling(nn.Module):
         }
 
     def _masks(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        rows, cols = self._grid(batch["input"])
-        return random_masking(batch["key"], rows * cols, self.mask_ratio)
+        if self.mask == "random":
+            rows, cols = self._grid(batch["input"])
+            return random_masking(batch["key"], rows * cols, self.mask_ratio)
+        activity = patch_activity(batch["input"], self.patch_size)
+        return density_masking(batch["key"], activity, self.mask_ratio, self.mask, self.mask_noise)
 
     def _grid(self, x: Tensor) -> tuple[int, int]:
         return x.shape[2] // self.patch_size, x.shape[3] // self.patch_size
@@ -139,6 +160,11 @@ def difference_loss(
     if activity_weight:
         weight = weight * (patches.amax(dim=2) > patches.amin(dim=2))
     return (error * weight).sum() / weight.sum().clamp(min=1)
+
+
+def patch_activity(x: Tensor, patch_size: int) -> Tensor:
+    """Return how much happens in each patch of `x` (B, C, H, W), (B, L): mean over pixels of |sum over channels|."""
+    return functional.avg_pool2d(x.float().sum(dim=1, keepdim=True).abs(), patch_size).flatten(1)
 
 
 def standardise(patches: Tensor) -> Tensor:
@@ -166,8 +192,15 @@ def unpatchify(patches: Tensor, grid: tuple[int, int]) -> Tensor:
     return blocks.reshape(patches.shape[0], 1, rows * side, cols * side)
 
 
-def build(config: Mapping[str, Any] | DifferenceConfig, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+def build(
+    config: Mapping[str, Any] | DifferenceConfig,
+    in_channels: int,
+    image_size: tuple[int, int],
+    teacher: Teacher | None = None,
+) -> DifferenceModeling:
     """Return `DifferenceModeling` as `config` says, for inputs (B, in_channels, H, W) of `image_size` (H, W).
+
+    `teacher` is left alone: what is learnt comes from the events and their target.
 
     Raises:
         ConfigError: An unknown key or a value out of range.
@@ -176,13 +209,20 @@ def build(config: Mapping[str, Any] | DifferenceConfig, in_channels: int, image_
     if not isinstance(config, DifferenceConfig):
         config = DifferenceConfig.parse(config, "method")
     backbone = build_backbone(config.backbone.name, in_channels, image_size, **config.backbone.arguments)
-    grid = (image_size[0] // backbone.stride, image_size[1] // backbone.stride)
+    stride = backbone.stride
+    if image_size[0] % stride or image_size[1] % stride:
+        raise ValueError(
+            f"expected an image size whose sides are multiples of {config.backbone.name}'s patch of {stride} pixels, "
+            f"got {image_size[0]}x{image_size[1]}; change data.image_size or the backbone's patch_size"
+        )
     decoder = MaskedDecoder(
         backbone.embed_dim,
-        backbone.stride**2,
-        grid,
+        stride**2,
+        (image_size[0] // stride, image_size[1] // stride),
         dim=config.decoder.dim,
         depth=config.decoder.depth,
         num_heads=config.decoder.num_heads,
     )
-    return DifferenceModeling(backbone, decoder, config.mask_ratio, config.activity_weight)
+    return DifferenceModeling(
+        backbone, decoder, config.mask_ratio, config.activity_weight, config.mask, config.mask_noise
+    )

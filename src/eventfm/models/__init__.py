@@ -16,6 +16,13 @@ BACKBONES = Registry(
         "vit_tiny": "eventfm.models.vit:vit_tiny",
         "vit_small": "eventfm.models.vit:vit_small",
         "vit_base": "eventfm.models.vit:vit_base",
+        "convvit_nano": "eventfm.models.convvit:convvit_nano",
+        "convvit_tiny": "eventfm.models.convvit:convvit_tiny",
+        "convvit_small": "eventfm.models.convvit:convvit_small",
+        "convvit_base": "eventfm.models.convvit:convvit_base",
+        "swin_nano": "eventfm.models.swin:swin_nano",
+        "swin_tiny": "eventfm.models.swin:swin_tiny",
+        "swin_small": "eventfm.models.swin:swin_small",
     },
 )
 

@@ -6,6 +6,7 @@ A folder with `encoder.safetensors` and `config.json`. Nothing in it is ever unp
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from eventfm import __version__
 from eventfm.config import Config, ConfigError
-from eventfm.models import build_backbone
+from eventfm.models import BACKBONES, build_backbone
 from eventfm.models.atomic import replace_folder
 from eventfm.models.configs import BackboneConfig
 from eventfm.protocols import Representation
@@ -29,6 +30,8 @@ from eventfm.representations import describe
 
 WEIGHTS = "encoder.safetensors"
 CARD = "config.json"
+FUSION = "fusion"
+"""Part of a backbone that joins its levels in the masked forward; once pretrained, an encoder has no use for it."""
 
 
 class EncoderError(ValueError):
@@ -75,7 +78,8 @@ class EncoderCard(Config):
 def save_encoder(folder: str | Path, backbone: nn.Module | Mapping[str, Tensor], card: EncoderCard) -> EncoderCard:
     """Write `backbone` and `card` to `folder` and return the card with its hashes filled in.
 
-    `backbone` is the module, or its whole state dict where the module itself is sharded over ranks. All is written
+    `backbone` is the module, or its whole state dict where the module itself is sharded over ranks; what only masked
+    pretraining uses is left out, and the card says so (`fusion=False`). All is written
     beside the folder first and then takes its place in one step, so that an older encoder there is readable up to
     the moment when the new one is.
 
@@ -85,7 +89,10 @@ def save_encoder(folder: str | Path, backbone: nn.Module | Mapping[str, Tensor],
     folder = Path(folder).absolute()
     temporary = folder.with_name(f".{folder.name}.new-{os.getpid()}")
     state = backbone.state_dict() if isinstance(backbone, nn.Module) else backbone
-    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in state.items() if not name.startswith(f"{FUSION}.")
+    }
+    card = card.model_copy(update={"backbone": without_fusion(card.backbone)})
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -134,6 +141,38 @@ def load_encoder(folder: str | Path) -> tuple[nn.Module, EncoderCard]:
     assert isinstance(backbone, nn.Module)
     _load_weights(backbone, weights, folder)
     return backbone.eval(), card
+
+
+def without_fusion(backbone: BackboneConfig) -> BackboneConfig:
+    """Return the config of the same backbone without what joins its levels in the masked forward."""
+    if FUSION not in inspect.signature(BACKBONES.get(backbone.name)).parameters:
+        return backbone
+    return backbone.model_copy(update={"arguments": {**backbone.arguments, FUSION: False}})
+
+
+def initialise(backbone: nn.Module, folder: str | Path, representation: Representation) -> EncoderCard:
+    """Give `backbone` the weights of the encoder in `folder`, and return its card.
+
+    What joins levels in the masked forward keeps its own weights: an encoder has none.
+
+    Raises:
+        EncoderError: No encoder there, or one of another backbone, size or representation; the message names the keys.
+    """
+    found, card = load_encoder(folder)
+    check_representation(card, representation)
+    ours = {name: value for name, value in backbone.state_dict().items() if not name.startswith(f"{FUSION}.")}
+    theirs = found.state_dict()
+    if differences := [
+        f"{name}: {_shape(theirs, name)} there, {_shape(ours, name)} here"
+        for name in sorted(ours.keys() | theirs.keys())
+        if _shape(theirs, name) != _shape(ours, name)
+    ]:
+        raise EncoderError(
+            f"the encoder in {folder} is a {card.backbone.name} for {card.in_channels} channels and does not fit; "
+            f"{len(differences)} weights differ: {'; '.join(differences[:5])}"
+        )
+    backbone.load_state_dict(theirs, strict=False)
+    return card
 
 
 def read_card(folder: str | Path) -> EncoderCard:
@@ -186,6 +225,10 @@ def _load_weights(backbone: nn.Module, weights: dict[str, Tensor], folder: Path)
                 f"got {tuple(value.shape)}"
             )
     backbone.load_state_dict(weights)
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
 
 
 def _sha256_of_file(path: Path) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from eventfm.models.layers import Block, PatchEmbed, Positions, init_linear
-from eventfm.models.masking import take_tokens
+from eventfm.models.masking import take_units
 from eventfm.protocols import Features
 
 Size = int | tuple[int, int]
@@ -17,7 +17,8 @@ class ViT(nn.Module):
 
     `fused_blocks` are the blocks, counted from 1, whose outputs are added in the masked forward. By default they
     are those nearest to depth / 6, depth / 3 and depth: 2, 4 and 12 of 12. The dense taps are those nearest to
-    depth / 3, depth / 2, 2 depth / 3 and depth: 4, 6, 8 and 12 of 12.
+    depth / 3, depth / 2, 2 depth / 3 and depth: 4, 6, 8 and 12 of 12. Without `fusion` the masked forward gives the
+    last block alone.
 
     Inputs may have any size whose sides are multiples of the patch; `image_size` (H, W) is only what positions are
     kept ready for.
@@ -34,12 +35,15 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         fused_blocks: tuple[int, ...] | None = None,
         drop_path: float = 0.0,
+        fusion: bool = True,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.embed_dim = embed_dim
+        self.pyramid_dims = (embed_dim,) * 4
         self.stride = patch_size
-        self.fused_blocks = tuple(fused_blocks or dict.fromkeys(_nearest_blocks(depth, (1 / 6, 1 / 3, 1))))
+        fused = fused_blocks or dict.fromkeys(_nearest_blocks(depth, (1 / 6, 1 / 3, 1)))
+        self.fused_blocks = tuple(fused) if fusion else (depth,)
         self.taps = _nearest_blocks(depth, (1 / 3, 1 / 2, 2 / 3, 1))
         if not all(1 <= block <= depth for block in self.fused_blocks):
             raise ValueError(f"expected fused blocks between 1 and {depth}, got {self.fused_blocks}")
@@ -57,12 +61,12 @@ class ViT(nn.Module):
         Without `keep`, all N tokens of the last block, normed. With `keep` (B, K) int64, only those patches are
         seen; the outputs of the fused blocks are added and normed, tokens in the order of `keep`.
         """
-        tokens, grid = self._embed(x)
+        tokens, grid = self._embed(x, keep)
         if keep is None:
             for block in self.blocks:
                 tokens = block(tokens)
             return Features(self.norm(tokens), None, grid)
-        outputs = self._outputs(take_tokens(tokens, keep), self.fused_blocks)
+        outputs = self._outputs(tokens, self.fused_blocks)
         return Features(self.norm(torch.stack(outputs).sum(dim=0)), None, grid)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
@@ -74,11 +78,19 @@ class ViT(nn.Module):
         """Return the transformer blocks."""
         return list(self.blocks)
 
-    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def layers(self) -> list[list[str]]:
+        """Return prefixes of parameter names: the patches, then each block."""
+        return [["patch_embed."], *([f"blocks.{i}."] for i in range(len(self.blocks)))]
+
+    def _embed(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"expected an input (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
         grid = self._grid_of(*x.shape[2:])
-        return self.patch_embed(x) + self.positions(grid), grid
+        positions = self.positions(grid)
+        if keep is None:
+            return self.patch_embed(x) + positions, grid
+        patches = take_units(x, keep, self.stride)
+        return self.patch_embed(patches.flatten(0, 1)).view(*keep.shape, -1) + positions[keep], grid
 
     def _outputs(self, tokens: Tensor, numbers: tuple[int, ...]) -> list[Tensor]:
         """Return the tokens after each of the blocks `numbers` (from 1, in rising order, repeats allowed)."""
@@ -93,24 +105,32 @@ class ViT(nn.Module):
         return height // self.stride, width // self.stride
 
 
-def vit_nano(in_channels: int, image_size: Size, *, patch_size: int = 8, drop_path: float = 0.0) -> ViT:
+def vit_nano(
+    in_channels: int, image_size: Size, *, patch_size: int = 8, drop_path: float = 0.0, fusion: bool = True
+) -> ViT:
     """Return a ViT of 64 channels, 2 blocks and 2 heads, for tests and first looks."""
-    return ViT(in_channels, image_size, patch_size, embed_dim=64, depth=2, num_heads=2, drop_path=drop_path)
+    return ViT(in_channels, image_size, patch_size, 64, depth=2, num_heads=2, drop_path=drop_path, fusion=fusion)
 
 
-def vit_tiny(in_channels: int, image_size: Size, *, patch_size: int = 8, drop_path: float = 0.0) -> ViT:
+def vit_tiny(
+    in_channels: int, image_size: Size, *, patch_size: int = 8, drop_path: float = 0.0, fusion: bool = True
+) -> ViT:
     """Return a ViT of 192 channels, 6 blocks and 6 heads, for small sensors and small machines."""
-    return ViT(in_channels, image_size, patch_size, embed_dim=192, depth=6, num_heads=6, drop_path=drop_path)
+    return ViT(in_channels, image_size, patch_size, 192, depth=6, num_heads=6, drop_path=drop_path, fusion=fusion)
 
 
-def vit_small(in_channels: int, image_size: Size, *, patch_size: int = 16, drop_path: float = 0.0) -> ViT:
+def vit_small(
+    in_channels: int, image_size: Size, *, patch_size: int = 16, drop_path: float = 0.0, fusion: bool = True
+) -> ViT:
     """Return a ViT of 384 channels, 12 blocks and 12 heads, as published."""
-    return ViT(in_channels, image_size, patch_size, embed_dim=384, depth=12, num_heads=12, drop_path=drop_path)
+    return ViT(in_channels, image_size, patch_size, 384, depth=12, num_heads=12, drop_path=drop_path, fusion=fusion)
 
 
-def vit_base(in_channels: int, image_size: Size, *, patch_size: int = 16, drop_path: float = 0.0) -> ViT:
+def vit_base(
+    in_channels: int, image_size: Size, *, patch_size: int = 16, drop_path: float = 0.0, fusion: bool = True
+) -> ViT:
     """Return a ViT of 768 channels, 12 blocks and 12 heads, as published."""
-    return ViT(in_channels, image_size, patch_size, embed_dim=768, depth=12, num_heads=12, drop_path=drop_path)
+    return ViT(in_channels, image_size, patch_size, 768, depth=12, num_heads=12, drop_path=drop_path, fusion=fusion)
 
 
 def _nearest_blocks(depth: int, parts: tuple[float, ...]) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ happened. Without events a tensor is zero. With one timestamp only (`"events"`) 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +17,7 @@ from torch import Tensor
 
 from eventfm.events import EventBatch, EventError, Events
 from eventfm.representations import kernels, ragged
-
-Span = Literal["events", "window"]
+from eventfm.representations.output import Span, check_added, event_span, filled, prepare
 
 EXACT = 2.0**24
 """The largest count up to which float32 holds every whole number; counts stop here and never wrap."""
@@ -50,7 +48,7 @@ class VoxelGrid:
 
     def __call__(self, events: Events) -> Tensor:
         """Return (num_bins, H, W) float32."""
-        return torch.from_numpy(_filled(self, events))
+        return torch.from_numpy(filled(self, events))
 
     def batched(self, events: EventBatch) -> Tensor:
         """Return (B, num_bins, H, W) float32 on the events' device."""
@@ -59,9 +57,9 @@ class VoxelGrid:
 
     def accumulate(self, events: Events, out: NDArray[np.float32]) -> None:
         """Overwrite `out` (num_bins, H, W) float32 with the grid of `events`."""
-        _prepare(out, self.num_bins, events)
-        first, last = _event_span(events, self.span)
-        _check_added(kernels.add_voxels(events.x, events.y, events.t, events.p, first, last, out), events, first, last)
+        prepare(out, self.num_bins, events)
+        first, last = event_span(events, self.span)
+        check_added(kernels.add_voxels(events.x, events.y, events.t, events.p, first, last, out), events, first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class PolarityCounts:
 
     def __call__(self, events: Events) -> Tensor:
         """Return (2, H, W) float32."""
-        return torch.from_numpy(_filled(self, events))
+        return torch.from_numpy(filled(self, events))
 
     def batched(self, events: EventBatch) -> Tensor:
         """Return (B, 2, H, W) float32 on the events' device."""
@@ -84,10 +82,10 @@ class PolarityCounts:
 
     def accumulate(self, events: Events, out: NDArray[np.float32]) -> None:
         """Overwrite `out` (2, H, W) float32 with the counts of `events`."""
-        _prepare(out, 2, events)
-        first, last = _event_span(events, "events")
+        prepare(out, 2, events)
+        first, last = event_span(events, "events")
         added = kernels.add_counts(events.x, events.y, events.t, events.p, first, last, EXACT, out)
-        _check_added(added, events, first, last)
+        check_added(added, events, first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class StackedHistogram:
 
     def __call__(self, events: Events) -> Tensor:
         """Return (2 * num_bins, H, W) float32."""
-        return torch.from_numpy(_filled(self, events))
+        return torch.from_numpy(filled(self, events))
 
     def batched(self, events: EventBatch) -> Tensor:
         """Return (B, 2 * num_bins, H, W) float32 on the events' device."""
@@ -125,33 +123,10 @@ class StackedHistogram:
 
     def accumulate(self, events: Events, out: NDArray[np.float32]) -> None:
         """Overwrite `out` (2 * num_bins, H, W) float32 with the counts of `events`."""
-        _prepare(out, self.channels, events)
-        first, last = _event_span(events, self.span)
+        prepare(out, self.channels, events)
+        first, last = event_span(events, self.span)
         added = kernels.add_counts(events.x, events.y, events.t, events.p, first, last, float(self.max_count), out)
-        _check_added(added, events, first, last)
-
-
-def _filled(grid: VoxelGrid | PolarityCounts | StackedHistogram, events: Events) -> NDArray[np.float32]:
-    out = np.empty((grid.channels, events.sensor.height, events.sensor.width), np.float32)
-    grid.accumulate(events, out)
-    return out
-
-
-def _prepare(out: NDArray[np.float32], channels: int, events: Events) -> None:
-    expected = (channels, events.sensor.height, events.sensor.width)
-    if out.shape != expected or out.dtype != np.float32:
-        raise ValueError(f"expected an output of shape {expected} and dtype float32, got {out.shape} and {out.dtype}")
-    out.fill(0)
-
-
-def _event_span(events: Events, span: Span) -> tuple[int, int]:
-    if span == "window":
-        if events.window is None:
-            raise EventError(
-                "span='window' needs events.window; cut the events with .between(t0, t1), or span='events'"
-            )
-        return events.window[0], events.window[1] - 1
-    return (int(events.t[0]), int(events.t[-1])) if len(events) else (0, 0)
+        check_added(added, events, first, last)
 
 
 def _batch_span(events: EventBatch, span: Span) -> tuple[Tensor, Tensor]:
@@ -160,15 +135,6 @@ def _batch_span(events: EventBatch, span: Span) -> tuple[Tensor, Tensor]:
             raise EventError("span='window' needs a batch whose samples all have a window; use span='events' otherwise")
         return events.windows[:, 0], events.windows[:, 1] - 1
     return ragged.event_span(events)
-
-
-def _check_added(added: int, events: Events, first: int, last: int) -> None:
-    if added < len(events):
-        raise EventError(
-            f"event {added} breaks the contract of Events: x={events.x[added]}, y={events.y[added]}, "
-            f"t={events.t[added]} us on a sensor of {events.sensor.width}x{events.sensor.height} pixels, with events "
-            f"in order of time within [{first}, {last}] us expected; Events.checked finds and mends such events"
-        )
 
 
 def _check_bins(num_bins: int) -> None:

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 Function = TypeVar("Function")
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
+    """Return `function` compiled at its first call; the compiled code is kept on disk and releases the GIL."""
     return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
-@_compiled
+@compiled
 def add_voxels(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
@@ -67,7 +68,7 @@ def add_voxels(
     return n
 
 
-@_compiled
+@compiled
 def add_counts(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],

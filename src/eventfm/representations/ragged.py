@@ -41,6 +41,31 @@ def counts_torch(batch: EventBatch, first: Tensor, last: Tensor, num_bins: int, 
     return out.clamp_(max=ceiling).view(len(batch), 2 * num_bins, batch.sensor.height, batch.sensor.width)
 
 
+def evrep_torch(batch: EventBatch, longest: float) -> Tensor:
+    """Return EvRep (B, 3, H, W) float32, the spread of intervals in microseconds and none above `longest`."""
+    num_cells = len(batch) * batch.sensor.height * batch.sensor.width
+    # By pixel, and by time within a pixel; where two neighbours share a pixel lies an interval of that pixel.
+    cell, order = torch.sort(_cell(batch, _sample_of(batch), torch.zeros_like(batch.t), 1), stable=True)
+    t = batch.t[order]
+    inside = cell[1:] == cell[:-1]
+    interval = (t[1:] - t[:-1]) * inside
+    is_first = inside.clone()
+    is_first[1:] &= ~inside[:-1]
+    first = torch.zeros(num_cells, dtype=torch.int64, device=t.device).index_add_(0, cell[1:], interval * is_first)
+    beyond = ((interval - first[cell[1:]]) * inside).double()
+
+    def added(at: Tensor, values: Tensor) -> Tensor:
+        return torch.zeros(num_cells, dtype=torch.float64, device=t.device).index_add_(0, at, values)
+
+    count = added(cell, torch.ones_like(cell, dtype=torch.float64))
+    polarity = added(cell, torch.where(batch.p[order] == 0, -1.0, 1.0).double())
+    intervals = (count - 1).clamp(min=1)
+    mean = added(cell[1:], beyond) / intervals
+    variance = (added(cell[1:], beyond.square()) / intervals - mean * mean).clamp(min=0)
+    out = torch.stack([count, polarity, variance.sqrt().clamp(max=longest)]).float()
+    return out.view(3, len(batch), batch.sensor.height, batch.sensor.width).transpose(0, 1).contiguous()
+
+
 def event_span(batch: EventBatch) -> tuple[Tensor, Tensor]:
     """Return the time of the first and the last event of each sample, (B,) int64; zeros for a sample without events."""
     start, stop = batch.offsets[:-1], batch.offsets[1:]

@@ -1,0 +1,115 @@
+"""Running the stages of a recipe one after the other, and their common report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from eventfm.api.run_config import RunConfig
+from eventfm.api.run_report import CURVES, SEEN, read_metrics
+from eventfm.deployment.report import Section, Table, write_report
+from eventfm.engine.distributed import world
+from eventfm.engine.run_folder import RunFolder, RunFolderError, write_atomic
+from eventfm.models.atomic import replace_folder
+from eventfm.models.encoder import read_card
+from eventfm.visualization.curves import curves
+from eventfm.visualization.files import read_picture
+
+if TYPE_CHECKING:
+    from eventfm.api.pretraining import RunResult
+
+log = logging.getLogger(__name__)
+
+Stages = Sequence[tuple[str, RunConfig]]
+
+
+def run_stages(stages: Stages, out: Path, run: Callable[[RunConfig], RunResult]) -> RunResult:
+    """Do each of `stages` by `run`, or what is left of them; return the last one's result, kept in `out`.
+
+    A stage that is complete is only looked at again; one that was interrupted goes on.
+
+    Raises:
+        RunFolderError: `out` holds something else than these stages.
+        ValueError: As `run` raises.
+    """
+    from eventfm.api.pretraining import RunResult
+
+    main = world().rank == 0
+    if main:
+        _claim(out, stages)
+    for number, (name, config) in enumerate(stages, start=1):
+        log.info("stage %d of %d: %s", number, len(stages), name)
+        result = run(config)
+        if result.interrupted:
+            return RunResult(out, result.encoder, result.step, True, result.metrics)
+    if main:
+        _publish(result.encoder, out / "encoder")
+        write_stages_report(out, stages)
+    return RunResult(out, out / "encoder", result.step, False, result.metrics)
+
+
+def write_stages_report(out: Path, stages: Stages) -> None:
+    """Write `out/report.html` on all stages; each has one of its own as well."""
+    rows, sections = [], []
+    for name, config in stages:
+        folder = RunFolder(Path(config.out))
+        card, records = read_card(folder.encoder), read_metrics(folder)
+        last: dict[str, Any] = records[-1] if records else {}
+        rows.append(
+            (folder.path.name, card.method, last.get("step"), last.get("loss"), last.get("held_out/loss"),
+             last.get("features/effective_rank"), f"{folder.path.name}/report.html")
+        )  # fmt: skip
+        latest = max((folder.path / "pictures").glob("step_*.png"), default=None)
+        sections += [
+            Section(f"Stage {name}: how it went", pictures=[("", curves(records, CURVES))] if records else []),
+            Section(
+                f"Stage {name}: what it sees",
+                pictures=[(f"Samples of the run: {SEEN}", read_picture(latest))] if latest else [],
+            ),
+        ]
+    columns = ["stage", "method", "steps", "loss", "loss, held out", "effective rank", "its own report"]
+    text = (
+        "Stages run in order, each from the encoder of the one before; encoder/ is the last one's. Losses of different "
+        "methods cannot be compared with each other."
+    )
+    if parents := [parent for parent in card.parents if parent.startswith("teacher ")]:
+        text += f" Teacher: {json.loads(parents[0].removeprefix('teacher ')).get('name')}."
+    first = Section("What this is", text=text, tables=[Table(columns, rows)])
+    write_report(out / "report.html", f"Run {out.name}", [first, *sections])
+
+
+def _claim(out: Path, stages: Stages) -> None:
+    """Make `out` a folder of stages; whether a stage in it is the same run, the stage's own folder knows."""
+    config = out / "config.yaml"
+    if out.exists() and not out.is_dir():
+        raise RunFolderError(f"expected {out} to be a folder, and it is a file; choose another out=")
+    if out.exists() and any(out.iterdir()) and not (config.exists() and _stages_in(config)):
+        raise RunFolderError(
+            f"expected {out} to be empty or to hold the stages of a recipe, and it holds something else; choose "
+            "another out="
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    values = {"stages": {name: config.model_dump(mode="json") for name, config in stages}}
+    write_atomic(config, yaml.safe_dump(values, sort_keys=False))
+
+
+def _stages_in(config: Path) -> bool:
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return False
+    return isinstance(values, dict) and "stages" in values
+
+
+def _publish(encoder: Path, target: Path) -> None:
+    """Copy the last stage's encoder to where that of the whole run is looked for, all at once."""
+    temporary = target.with_name(f".{target.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(encoder, temporary)
+    replace_folder(temporary, target)

@@ -1,0 +1,1 @@
+"""Dense heads: the maps of a backbone's `pyramid` in, one map of logits or flow out."""
