@@ -90,6 +90,16 @@ def test_without_augmentation_a_window_is_what_is_stored(tmp_path: Path, noise: 
         assert drawn == {window.tobytes() for window in windows}
 
 
+def test_events_are_enlarged_to_the_nearest_and_targets_bicubically(tmp_path: Path) -> None:
+    write_set(tmp_path, 1, windows=1)
+    out = filled(training(built(tmp_path, size=(30, 40))), 0, None)
+    events, target = tensor_of(0, 0, (12, 16), 0), tensor_of(0, 0, (12, 16)).sum(0, keepdim=True)
+    enlarged = torch.nn.functional.interpolate(events[None], (30, 40), mode="nearest")[0]
+    np.testing.assert_array_equal(out["input"], enlarged)
+    cubic = torch.nn.functional.interpolate(target[None], (30, 40), mode="bicubic")[0]
+    np.testing.assert_allclose(out["target"], cubic, atol=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_one_draw_moves_events_target_and_view(tmp_path: Path, seed: int) -> None:
     """The target is the sum of the clean events, so it must stay that: cropped, flipped and turned back alike.
@@ -191,6 +201,28 @@ def test_files_that_are_damaged_are_passed_over(tmp_path: Path, damage: str, kin
     assert "n02_1" in name
 
 
+class Command:
+    """What runs when a careless reader unpickles it."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> tuple:
+        return Path.mkdir, (self.made,)
+
+
+def test_files_never_run_code(tmp_path: Path) -> None:
+    root, made = tmp_path / "set", tmp_path / "made"
+    write_set(root, 2, windows=1)
+    samples = training(built(root))
+    torch.save(
+        Command(made), root / samples.images[0].name / f"sub_frames/{samples.images[0].name[4:]}_00_sub_frame.pt"
+    )
+    with pytest.warns(UserWarning, match="passed over"):
+        filled(samples, 0, 0)
+    assert not made.exists()
+
+
 def test_a_sub_frame_of_another_size(tmp_path: Path) -> None:
     write_set(tmp_path, 1, windows=1)
     samples = training(built(tmp_path))
@@ -260,7 +292,7 @@ def test_settings_that_do_not_fit(tmp_path: Path, values: dict, message: str) ->
 def test_other_representations_cannot_be_made_of_it(tmp_path: Path, representation: object) -> None:
     write_set(tmp_path, 2)
     config = DataConfig(path=str(tmp_path))
-    with pytest.raises(CollectionError, match=r"give representation=\{name: voxel_grid, num_bins: 5\}, got"):
+    with pytest.raises(CollectionError, match=r"representation\.num_bins=5 representation\.span=events, got"):
         build_samples(open_source(config), config, representation, VoxelGrid(1), (12, 16))  # type: ignore[arg-type]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from eventfm.data import token_writer
 from eventfm.data.token_cache import CARD, CacheError, TokenCache
@@ -279,6 +280,15 @@ def test_a_shard_of_another_cache_is_refused(tmp_path):
     (tmp_path / "a" / shard).write_bytes((tmp_path / "b" / shard).read_bytes())
     with pytest.raises(CacheError, match=r"expected 4 pictures of 6 tokens of 5 numbers, got .*3, 6, 5"):
         TokenCache.open(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("shape", "num_keys"), [((4, 6, 4), 4), ((4, 6, 5), 3), ((3, 6, 5), 4)])
+def test_a_shard_that_does_not_fit_is_refused(tmp_path, shape, num_keys):
+    fill(tmp_path, range(4))
+    keys = json.dumps([f"key{n}" for n in range(num_keys)])
+    save_file({"tokens": np.zeros(shape, np.float16)}, tmp_path / "tokens-00000.safetensors", {"keys": keys})
+    with pytest.raises(CacheError, match="expected 4 pictures of 6 tokens of 5 numbers"):
+        TokenCache.open(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 1, "dim": 3}'])

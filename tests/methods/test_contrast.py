@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import signal
 
@@ -399,7 +398,7 @@ def test_build_by_name(name):
     assert objective.teacher_projection.patch == 2
     assert (objective.queue.num_positions, objective.queue.length) == (24, 16)
     out = objective(batch_of(range(4), (8, 12)), PROGRESS)
-    assert math.isfinite(out["loss"])
+    assert torch.isfinite(out["loss"])
     assert built(name, contrast={"queue_length": 0}).queue is None
     num_trained = sum(p.requires_grad for p in objective.backbone.parameters())
     assert num_trained == (2 if name == "transition" else len(list(objective.backbone.parameters())))

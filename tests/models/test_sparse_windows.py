@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventfm.models.sparse_windows import arrange_windows, cells_of_units
+from eventfm.models.masking import cells_of_units
+from eventfm.models.sparse_windows import arrange_windows
 from eventfm.models.window_attention import WindowAttention
 
 
@@ -68,6 +69,7 @@ def pairs_of(windows, sample, num_tokens, window):
     return sorted(found)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_pairs_that_meet_and_their_offsets(data):
     window = data.draw(st.integers(2, 4))

@@ -54,6 +54,8 @@ def prepare_teacher(*, quiet: bool = False, **settings: Any) -> CacheBuilt:
         log.error("%s: %s", name, reason)
     if len(built.failed) > _NAMED_AT_MOST:
         log.error("... and %d more pictures", len(built.failed) - _NAMED_AT_MOST)
+    if built.failed and not built.num_tokens_written + built.num_kept:
+        raise ValueError(f"none of the {len(built.failed)} pictures could be read, so that the cache is empty")
     return built
 
 

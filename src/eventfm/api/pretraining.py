@@ -93,6 +93,7 @@ def run(config: RunConfig) -> RunResult:
         len(samples.training), len(samples.held_out or ()), samples.target,
     )  # fmt: skip
     objective = _build(config, representation.channels, image_size, teaching)
+    _warn_of_queue(objective, len(samples.training))
     start = read_card(config.init) if config.init is not None else None
     if config.init is not None:
         initialise(objective.encoder(), config.init, representation)
@@ -166,6 +167,17 @@ def _build(config: RunConfig, channels: int, image_size: tuple[int, int], teachi
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(config.train.seed, "weights"))
         return build_method(config.method, channels, image_size, teaching.teacher if teaching else None)
+
+
+def _warn_of_queue(objective: Any, num_samples: int) -> None:
+    """Say so where the queue of negatives outlasts an epoch: it then holds what is to be told from itself."""
+    queue = getattr(objective, "queue", None)
+    if queue is not None and queue.length > num_samples:
+        log.warning(
+            "the queue holds %d negatives per position and there are %d training samples: keys of a sample stand among "
+            "its own negatives; a queue_length below the number of samples, or 0, would not",
+            queue.length, num_samples,
+        )  # fmt: skip
 
 
 def _card(

@@ -79,8 +79,9 @@ def _problems(samples: Samples) -> list[Section]:
 
 
 def _summary(config: RunConfig, card: EncoderCard, samples: Samples, last: Mapping[str, Any]) -> str:
+    of_what = "grey" if config.data.difference == "linear" else "log(grey + 1/255)"
     target = (
-        "the grey difference of the two frames that bound the window"
+        f"the difference in {of_what} of the two frames that bound the window"
         if samples.target == "frames"
         else "the log-intensity change that the window's own events encode (eventfm's extension; no frames needed)"
     )

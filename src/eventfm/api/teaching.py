@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from eventfm.data.build import Source, TeacherInput
 from eventfm.data.token_cache import TokenCache
 from eventfm.models.teachers import StoredTeacher, load_teacher
 from eventfm.protocols import Teacher
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,12 @@ def open_teaching(config: TeacherConfig, source: Source) -> Teaching | None:
         ValueError: There is no such teacher or cache, or it cannot be read.
     """
     if source.stored is not None and source.stored.tokens is not None:
+        if config.cache is not None:
+            raise ConfigError(
+                "EF-ImageNet brings its teacher's tokens with it and has no pictures; leave teacher.cache out"
+            )
         tokens = source.stored.tokens
+        log.info("teacher: %s, whose tokens come with the data", tokens.teacher["class"])
         return _stored(tokens, tokens.teacher)
     if config.cache is not None:
         cache = TokenCache.open(config.cache)

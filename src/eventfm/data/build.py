@@ -264,7 +264,8 @@ def _stored(
     if representation != expected:
         raise CollectionError(
             f"EF-ImageNet in {stored.root} holds voxel grids of {stored.num_bins} bins, scaled by their first and last "
-            f"events; give representation={{name: voxel_grid, num_bins: {stored.num_bins}}}, got {representation}"
+            f"events; give representation.name=voxel_grid representation.num_bins={stored.num_bins} "
+            f"representation.span=events, got {representation}"
         )
     if config.target == "events" or config.difference != "linear":
         raise CollectionError(

@@ -81,7 +81,7 @@ def open_writer(
 ) -> Iterator[TokenWriter]:
     """Lend a writer to the cache in `folder`, which is begun where there is none; see `CacheCard` for the arguments.
 
-    What has been taken is written when the block ends, and also when it fails, unless it fails for want of room.
+    What has been taken is written when the block ends, and also when it fails.
     Shards that are gone or damaged leave the cache here, so that their pictures are made again.
 
     Raises:
@@ -104,8 +104,6 @@ def open_writer(
         writer = TokenWriter(folder, card, keys, shard_bytes)
         try:
             yield writer
-        except WriteError:
-            raise
         except BaseException:
             writer.flush()
             raise

@@ -20,6 +20,9 @@ from eventfm.engine.distributed import World, same_start
 from eventfm.engine.settings import TrainSettings
 from eventfm.protocols import Batch, Objective, Progress
 
+COMPILED_FORMS = 64
+"""Forms of one block's code that the compiler may keep; a Swin needs 23, and beyond its own 8 it would give up."""
+
 Forward = Callable[[Batch, Progress], dict[str, Tensor]]
 
 
@@ -51,6 +54,8 @@ def prepare(objective: nn.Module, settings: TrainSettings, device: torch.device,
         for unit in units:
             recompute(unit)
     if settings.compile:
+        # Blocks of all widths share one forward, which is compiled for each width, for training and for evaluation.
+        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILED_FORMS)
         for unit in units:
             unit.compile()
     if shard:

@@ -25,7 +25,10 @@ MAY_DIFFER = frozenset(
         "trackers",
     }
 )
-"""Keys of a run's config that a resumed run may change: they alter no result beyond the order of additions."""
+"""Keys of a run's config that a resumed run may change: they alter no result beyond the order of additions.
+
+Of a method with statistics over the batch, `accumulate` does: these are then of one micro-batch. It is here all the
+same, for a run that has outgrown its memory."""
 
 
 class TrainSettings(Config):

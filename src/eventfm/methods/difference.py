@@ -21,7 +21,7 @@ from eventfm.models.configs import BackboneConfig
 from eventfm.models.layers import NO_DECAY
 from eventfm.models.masked_decoder import MaskedDecoder
 from eventfm.models.masking import density_masking, random_masking
-from eventfm.protocols import Batch, ParameterRule, Progress, Teacher
+from eventfm.protocols import Batch, ParameterRule, Progress
 
 Mask = Literal["random", "density", "anti-density"]
 
@@ -193,14 +193,9 @@ def unpatchify(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def build(
-    config: Mapping[str, Any] | DifferenceConfig,
-    in_channels: int,
-    image_size: tuple[int, int],
-    teacher: Teacher | None = None,
+    config: Mapping[str, Any] | DifferenceConfig, in_channels: int, image_size: tuple[int, int]
 ) -> DifferenceModeling:
     """Return `DifferenceModeling` as `config` says, for inputs (B, in_channels, H, W) of `image_size` (H, W).
-
-    `teacher` is left alone: what is learnt comes from the events and their target.
 
     Raises:
         ConfigError: An unknown key or a value out of range.

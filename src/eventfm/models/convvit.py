@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eventfm.models.layers import Block, DropPath, PatchEmbed, Positions, init_linear, patchwise, pointwise
-from eventfm.models.masking import take_units
-from eventfm.models.sparse_windows import cells_of_units
+from eventfm.models.masking import cells_of_units, take_units
 from eventfm.protocols import Features
 
 Size = int | tuple[int, int]

@@ -79,6 +79,22 @@ def take_units(x: Tensor, keep: Tensor, side: int) -> Tensor:
     return units[sample, :, keep // units.shape[4], :, keep % units.shape[4]]
 
 
+def cells_of_units(keep: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Return the cells (B, K * side**2) int64 of the units `keep` (B, K), raster numbers both.
+
+    A unit is a square of `side` cells a side of `grid` (rows, cols). Units come in the order of `keep`, the cells of
+    one in raster order.
+    """
+    raster = torch.arange(grid[0] * grid[1], device=keep.device).view(grid)
+    return tiles(raster, side, side)[keep].flatten(1)
+
+
+def tiles(canvas: Tensor, height: int, width: int) -> Tensor:
+    """Return `canvas` (rows, cols) cut into tiles, (tiles, height * width), raster order of and in them."""
+    tiles = canvas.unflatten(1, (-1, width)).unflatten(0, (-1, height))
+    return tiles.transpose(1, 2).reshape(-1, height * width)
+
+
 def _keep_lowest(score: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return what `random_masking` says, for scores (B, L) of which the lowest stay, lowest first."""
     num_patches = score.shape[1]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from eventfm.models.masking import tiles
+
 
 class Windows(NamedTuple):
     """Where the T tokens of each of B samples stand in W windows of S slots."""
@@ -41,7 +43,7 @@ def arrange_windows(cells: Tensor, grid: tuple[int, int], window: int, shift: in
     height, width = min(window, rows), min(window, cols)
     raster = torch.arange(rows * cols, device=cells.device).view(grid)
     padded = functional.pad(raster, (0, -cols % width, 0, -rows % height), value=rows * cols)
-    cell_of_slot = _tiles(padded.roll((-shift, -shift), (0, 1)), height, width)
+    cell_of_slot = tiles(padded.roll((-shift, -shift), (0, 1)), height, width)
     slot_of_cell = cell_of_slot.flatten().argsort()[: rows * cols]  # padding has the highest number
 
     batch, num_tokens = cells.shape
@@ -63,26 +65,10 @@ def arrange_windows(cells: Tensor, grid: tuple[int, int], window: int, shift: in
     return Windows(source, place, _relative(height, width, window, cells.device), hidden)
 
 
-def cells_of_units(keep: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Return the cells (B, K * side**2) int64 of the units `keep` (B, K), raster numbers both.
-
-    A unit is a square of `side` cells a side of `grid` (rows, cols). Units come in the order of `keep`, the cells of
-    one in raster order.
-    """
-    raster = torch.arange(grid[0] * grid[1], device=keep.device).view(grid)
-    return _tiles(raster, side, side)[keep].flatten(1)
-
-
-def _tiles(canvas: Tensor, height: int, width: int) -> Tensor:
-    """Return `canvas` (rows, cols) cut into tiles, (tiles, height * width), raster order of and in them."""
-    tiles = canvas.unflatten(1, (-1, width)).unflatten(0, (-1, height))
-    return tiles.transpose(1, 2).reshape(-1, height * width)
-
-
 def _rolled_round(size: tuple[int, ...], height: int, width: int, shift: int, device: torch.device) -> Tensor:
     """Return (windows, slots, slots) bool: true for pairs of which one was rolled round a border, and one not."""
     rows, cols = ((torch.arange(side, device=device) >= side - shift).long() for side in size)
-    region = _tiles(2 * rows[:, None] + cols, height, width)
+    region = tiles(2 * rows[:, None] + cols, height, width)
     return region[:, :, None] != region[:, None, :]
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from eventfm.models.layers import init_linear, patchwise
-from eventfm.models.sparse_windows import Windows, arrange_windows, cells_of_units
+from eventfm.models.masking import cells_of_units, take_units
+from eventfm.models.sparse_windows import Windows, arrange_windows
 from eventfm.models.window_attention import WindowBlock
 from eventfm.protocols import Features
 
@@ -100,7 +101,7 @@ class Swin(nn.Module):
 
     def _outputs(self, x: Tensor, grid: tuple[int, int], keep: Tensor | None) -> list[Tensor]:
         """Return the outputs of the four stages, (B, K, rows, cols, dim); K is 1 without `keep`."""
-        units = self.patch_embed(x[:, None] if keep is None else _take_units(x, self.stride, keep))
+        units = self.patch_embed(x[:, None] if keep is None else take_units(x, keep, self.stride))
         outputs = []
         for level, stage in enumerate(self.stages):
             cells_per_unit = 2 ** (_LEVELS - 1 - level)
@@ -187,10 +188,3 @@ def swin_small(
     """Return Swin-S as published: 96 to 768 channels, 24 blocks."""
     depths, heads = (2, 2, 18, 2), (3, 6, 12, 24)
     return Swin(in_channels, image_size, patch_size, 96, depths, heads, drop_path=drop_path, fusion=fusion)
-
-
-def _take_units(x: Tensor, side: int, keep: Tensor) -> Tensor:
-    """Return the squares `keep` (B, K) of `side` pixels a side of `x` (B, C, H, W), (B, K, C, side, side)."""
-    units = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # (B, C, rows, side, cols, side)
-    sample = torch.arange(x.shape[0], device=x.device)[:, None]
-    return units[sample, :, keep // units.shape[4], :, keep % units.shape[4]]

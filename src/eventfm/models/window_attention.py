@@ -10,8 +10,8 @@ from eventfm.models.layers import MLP, DropPath
 from eventfm.models.sparse_windows import Windows
 
 _UNSEEN = -1e4
-"""Added to the logit of a hidden key. Finite: a window without any token has no maximum otherwise, and its NaN would
-reach the gradients of the others; in half precision, too, its exponential is zero."""
+"""Added to the logit of a hidden key; its exponential is zero in half precision, too. Finite, because a window
+without any token has no maximum otherwise: some kernels then return NaN, which would reach all gradients."""
 
 
 class WindowAttention(nn.Module):

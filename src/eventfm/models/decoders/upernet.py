@@ -10,7 +10,7 @@ from eventfm.models.decoders.conv_norm import ConvNormReLU
 
 
 class UPerHead(nn.Module):
-    """Pyramid pooling on the coarsest map and a top-down path over all (Xiao et al., ECCV 2018, section 3.2).
+    """Pyramid pooling on the coarsest map and a top-down path over all (UPerNet: Xiao et al., ECCV 2018).
 
     The dense head of EventPretrain, for segmentation (`num_outputs` classes) and flow (2). Maps are resized
     bilinearly, corners not aligned: the usual setting of published UPerNets, and the one whose pixels keep their

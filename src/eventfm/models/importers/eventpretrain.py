@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from eventfm.models.importers.files import CheckpointError, read_state
 from eventfm.models.importers.layout import (
     PARTS,
-    SIZES,
+    SIZE_NAMES,
     Part,
     Shapes,
     StateDict,
@@ -142,11 +142,10 @@ def _check_backbone(kind: Kind, name: str, arguments: dict[str, object], state: 
     """Refuse a backbone that is not the wanted one, with the keys that tell them apart."""
     if wanted is None or wanted in (kind.family, name):
         return
-    names = [size for sizes in SIZES.values() for size in (*sizes.values(), "swin_small")]
-    if wanted not in (*FAMILIES, *names):
-        raise CheckpointError(f"expected a backbone of {[*FAMILIES, *dict.fromkeys(names)]}, got {wanted!r}")
+    if wanted not in (*FAMILIES, *SIZE_NAMES):
+        raise CheckpointError(f"expected a backbone of {[*FAMILIES, *SIZE_NAMES]}, got {wanted!r}")
     family = wanted.split("_")[0]
-    size = next(iter(SIZES[family].values())) if wanted == family else wanted
+    size = next(size for size in SIZE_NAMES if size.startswith(wanted))
     plain = {key: value for key, value in arguments.items() if key != "extra_level"}
     expected = {
         key: item[2]
@@ -188,7 +187,8 @@ def _differences(state: StateDict, expected: StateDict, names: Mapping[str, str]
 
 def _check_table(key: str, found: Tensor, ours: Tensor) -> None:
     """Refuse another table than the fixed one, which would be dropped unseen."""
-    same = torch.equal(found, ours) if not ours.is_floating_point() else torch.allclose(found.float(), ours, atol=1e-4)
+    found = found.cpu()
+    same = torch.allclose(found.float(), ours, atol=1e-4) if ours.is_floating_point() else torch.equal(found, ours)
     if not same:
         what = "sine-cosine table; learned positions" if key.endswith("pos_embed") else "index table; other windows"
         raise CheckpointError(f"{key!r} is not the fixed {what} are not supported")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ SIZES = {
     "convvit": {128: "convvit_small", 256: "convvit_base"},
     "swin": {96: "swin_tiny"},
 }
-"""Published sizes, by the width of the first stem. A Swin-T with more than 6 blocks in its third stage is a Swin-S."""
+"""Published sizes, by the width of the first stem; Swin-S is as wide as Swin-T and deeper."""
+SIZE_NAMES = (*(name for sizes in SIZES.values() for name in sizes.values()), "swin_small")
 
 
 class Part(NamedTuple):
@@ -82,8 +84,10 @@ def backbone_name(family: str, shapes: Shapes) -> str:
             f"{_STEMS[family]!r} of shape {shapes.read[_STEMS[family]]}: no published {family} is {width} wide there; "
             f"known: {SIZES[family]}"
         )
-    later = sum(key.startswith("backbone.swin_block.2.blocks.") for key in shapes.state)
-    return "swin_small" if family == "swin" and later > 12 * 14 else SIZES[family][width]
+    deep = re.compile(r"backbone\.swin_block\.2\.blocks\.\d+\.attn\.qkv\.weight")
+    if sum(bool(deep.fullmatch(key)) for key in shapes.state) > 12:  # 6 in Swin-T, 18 in Swin-S
+        return "swin_small"
+    return SIZES[family][width]
 
 
 def backbone_arguments(kind: Kind, shapes: Shapes) -> dict[str, Any]:
