@@ -30,6 +30,8 @@ def test_public_names() -> None:
         "convert",
         "embed",
         "evaluate",
+        "export_weights",
+        "import_weights",
         "info",
         "load",
         "open_recording",

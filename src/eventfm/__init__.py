@@ -10,7 +10,18 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
-    from eventfm.api import convert, embed, evaluate, info, load, prepare_teacher, pretrain, simulate_corpus
+    from eventfm.api import (
+        convert,
+        embed,
+        evaluate,
+        export_weights,
+        import_weights,
+        info,
+        load,
+        prepare_teacher,
+        pretrain,
+        simulate_corpus,
+    )
     from eventfm.events import EventBatch, Events, Sensor
     from eventfm.io import open_recording
     from eventfm.representations import ECDPImage, EvRep, MEMImage, PolarityCounts, StackedHistogram, VoxelGrid
@@ -28,6 +39,8 @@ __all__ = [
     "convert",
     "embed",
     "evaluate",
+    "export_weights",
+    "import_weights",
     "info",
     "load",
     "open_recording",
@@ -39,7 +52,18 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "api": ["convert", "embed", "evaluate", "info", "load", "prepare_teacher", "pretrain", "simulate_corpus"],
+        "api": [
+            "convert",
+            "embed",
+            "evaluate",
+            "export_weights",
+            "import_weights",
+            "info",
+            "load",
+            "prepare_teacher",
+            "pretrain",
+            "simulate_corpus",
+        ],
         "events": ["EventBatch", "Events", "Sensor"],
         "io": ["open_recording"],
         "representations": ["ECDPImage", "EvRep", "MEMImage", "PolarityCounts", "StackedHistogram", "VoxelGrid"],

@@ -133,6 +133,36 @@ def pretrain(
         print(f"encoder: {result.encoder}\nreport:  {result.out / 'report.html'}")
 
 
+@app.command(name="import")
+def import_(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="An official EventPretrain checkpoint, .pth; nothing in it is run.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the encoder.")],
+    settings: Settings = None,
+) -> None:
+    """Make an encoder of official weights: eventfm import FILE.pth OUT [backbone=vit stage=con in_channels=5].
+
+    The keys say what the checkpoint is expected to be; another one is refused by name.
+    """
+    from eventfm import api
+    from eventfm.config import parse_overrides
+
+    card = api.import_weights(checkpoint, out, **parse_overrides(settings or []))
+    print(f"encoder: {out} ({card.backbone.name}, {card.in_channels} channels, {card.method})")
+
+
+@app.command()
+def export(
+    encoder: Annotated[Path, typer.Argument(help="Folder of an encoder, or of a run.")],
+    out: Annotated[Path, typer.Argument(help="The file to write, .pth.")],
+) -> None:
+    """Write an encoder in the layout of the official EventPretrain code: eventfm export ENCODER FILE.pth."""
+    from eventfm import api
+
+    print(f"wrote {api.export_weights(encoder, out)}")
+
+
 prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
 

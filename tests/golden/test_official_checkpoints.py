@@ -163,6 +163,11 @@ def test_a_pointer_outside_the_queue_is_refused(golden, pointer):
     assert f"expected 'queue_ptr' between 0 and 1023, got {pointer}" in refusal(state)
 
 
+def test_a_key_too_many_has_the_name_that_it_has_in_the_file(golden):
+    state = layout(golden, "vit_rec")
+    assert "1 keys too many: 'pretrain_encoder.more'" in refusal({**state, "pretrain_encoder.more": torch.ones(1)})
+
+
 def test_two_names_of_one_weight_are_refused(golden):
     state = layout(golden, "vit_rec")
     message = refusal({**state, "pretrain_encoder.norm_h.weight": torch.ones(384)})
@@ -299,7 +304,10 @@ def test_what_no_official_checkpoint_holds_is_not_exported(golden):
     checkpoint = import_eventpretrain(layout(golden, "vit_rec"))
     states = checkpoint.states()
     with pytest.raises(CheckpointError, match="without the head of any stage"):
-        export_eventpretrain("vit_small", {"backbone": states["backbone"]})
+        export_eventpretrain("vit_small", {"backbone": states["backbone"], "unused_level": {"0.bias": torch.empty(384)}})
+    alone = export_eventpretrain("vit_small", {"backbone": states["backbone"]})
+    assert all(key.startswith("backbone.") for key in alone)
+    assert import_eventpretrain(alone).stage == "encoder"
     with pytest.raises(CheckpointError, match=r"unknown parts \['head'\]"):
         export_eventpretrain("vit_small", {**states, "head": {}})
     with pytest.raises(CheckpointError, match=r"expected a backbone of .* got 'dinov3'"):

@@ -14,8 +14,21 @@ if TYPE_CHECKING:
     from eventfm.api.pretraining import pretrain
     from eventfm.api.recordings import convert, info
     from eventfm.api.simulating import simulate_corpus
+    from eventfm.api.weights import export_weights, import_weights
 
-__all__ = ["convert", "demo", "embed", "evaluate", "info", "load", "prepare_teacher", "pretrain", "simulate_corpus"]
+__all__ = [
+    "convert",
+    "demo",
+    "embed",
+    "evaluate",
+    "export_weights",
+    "import_weights",
+    "info",
+    "load",
+    "prepare_teacher",
+    "pretrain",
+    "simulate_corpus",
+]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -27,5 +40,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "pretraining": ["pretrain"],
         "recordings": ["convert", "info"],
         "simulating": ["simulate_corpus"],
+        "weights": ["export_weights", "import_weights"],
     },
 )

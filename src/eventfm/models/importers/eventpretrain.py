@@ -37,7 +37,7 @@ class ImportedCheckpoint:
     backbone: str
     """Registered name of the backbone, such as `convvit_small`."""
     stage: Stage
-    """`rec`, `con`, `classification` or `dense`."""
+    """`rec`, `con`, `classification`, `dense` or `encoder`."""
     parts: dict[str, Part]
     """`backbone`; with `rec` also `decoder`; with `con` `projector`, `predictor`, `teacher_projection`, `queue`; with
     `classification` `classifier`; with `dense` `segmentation_head`, `auxiliary_head` and, of Swin, `unused_level`."""
@@ -131,10 +131,11 @@ def _check_stage(kind: Kind, state: StateDict, stage: Stage | None) -> None:
         return
     if stage not in STAGES:
         raise CheckpointError(f"expected one of the stages {list(STAGES)}, got {stage!r}")
-    found = [key for key in state if key.startswith(STAGE_PREFIXES[kind.stage])]
+    found = [key for key in state if key.startswith(STAGE_PREFIXES[kind.stage] or "backbone.")]
+    wanted = " or ".join(map(repr, STAGE_PREFIXES[stage] or ("backbone.",)))
     raise CheckpointError(
-        f"expected stage {stage}, with keys that begin with {' or '.join(map(repr, STAGE_PREFIXES[stage]))}; the "
-        f"checkpoint is a {kind.family} of stage {kind.stage}, by its {few(found)}"
+        f"expected stage {stage}, with keys that begin with {wanted}; the checkpoint is a {kind.family} of stage "
+        f"{kind.stage}, by its {few(found)}"
     )
 
 

@@ -129,6 +129,8 @@ def part_arguments(kind: Kind, backbone: Backbone, shapes: Shapes) -> dict[str, 
                 },
                 "queue": {"dim": dim, "num_positions": side * side, "length": shapes.of("queue", 3)[2]},
             }
+        case "encoder":
+            return {}
         case "classification":
             return {"classifier": {"dim": dim, "num_classes": shapes.of("classify_head.weight", 2)[0]}}
         case "dense":

@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple, get_args
 from eventfm.models.importers.files import CheckpointError
 
 Family = Literal["vit", "convvit", "swin"]
-Stage = Literal["rec", "con", "classification", "dense"]
-"""`rec` is stage 1, `con` stages 2 and 3, which look the same, `dense` segmentation and optical flow."""
+Stage = Literal["rec", "con", "classification", "dense", "encoder"]
+"""`rec` is stage 1, `con` stages 2 and 3, which look the same, `dense` segmentation and optical flow, `encoder` a
+backbone alone, which the official code does not write but reads."""
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 STAGE_PREFIXES: dict[Stage, tuple[str, ...]] = {
@@ -17,6 +18,7 @@ STAGE_PREFIXES: dict[Stage, tuple[str, ...]] = {
     "con": ("emb_h_proj.", "emb_h_pred.", "norm_clip_emb.", "clip_emb_proj.", "queue"),
     "classification": ("classify_head.",),
     "dense": ("decode_head.", "auxiliary_head."),
+    "encoder": (),
 }
 
 _STRANGERS = (
@@ -51,6 +53,8 @@ def recognise(names: Iterable[str]) -> Kind:
     family = _family(names)
     counts = {stage: _count(names, *prefixes) for stage, prefixes in STAGE_PREFIXES.items()}
     stage = max(STAGES, key=lambda stage: counts[stage])
+    if not counts[stage] and all(name.startswith("backbone.") for name in names):
+        return Kind(family, "encoder")
     if not counts[stage]:
         ends = sorted({name for name in names if not name.startswith("backbone.")})
         raise CheckpointError(
