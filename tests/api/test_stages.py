@@ -166,6 +166,15 @@ def test_without_a_teacher_the_stage_that_needs_one_says_so(store: Path, tmp_pat
         pretrain("eventpretrain-vit-tiny", data=store, out=tmp_path / "run", **settings, **TINY)
 
 
+def test_a_batch_that_does_not_divide_the_queue_is_refused_before_a_run_is_begun(
+    store: Path, teacher: Path, tmp_path: Path
+) -> None:
+    settings = {**TINY, "stages.difference": None, "stages.transition.method.contrast.queue_length": 10}
+    with pytest.raises(ValueError, match=r"multiple of the 4 samples of a step, got 10; 8 or 12 would do"):
+        pretrain("eventpretrain-vit-tiny", data=store, out=tmp_path / "run", teacher=teacher, **settings)
+    assert not (tmp_path / "run" / "1_transition").exists()
+
+
 @pytest.mark.parametrize("backbone", ["convvit_nano", "swin_nano"])
 def test_other_backbones_and_the_joint_ablation(backbone: str, store: Path, teacher: Path, tmp_path: Path) -> None:
     settings = {**TINY, "method.backbone.name": backbone}

@@ -93,7 +93,7 @@ def run(config: RunConfig) -> RunResult:
         len(samples.training), len(samples.held_out or ()), samples.target,
     )  # fmt: skip
     objective = _build(config, representation.channels, image_size, teaching)
-    _warn_of_queue(objective, len(samples.training))
+    _check_queue(objective, config.train.batch_size, len(samples.training))
     start = read_card(config.init) if config.init is not None else None
     if config.init is not None:
         initialise(objective.encoder(), config.init, representation)
@@ -169,13 +169,16 @@ def _build(config: RunConfig, channels: int, image_size: tuple[int, int], teachi
         return build_method(config.method, channels, image_size, teaching.teacher if teaching else None)
 
 
-def _warn_of_queue(objective: Any, num_samples: int) -> None:
-    """Say so where the queue of negatives outlasts an epoch: it then holds what is to be told from itself."""
+def _check_queue(objective: Any, batch_size: int, num_samples: int) -> None:
+    """Refuse a batch that does not divide a queue of negatives before a step is taken; warn of a queue too long."""
     queue = getattr(objective, "queue", None)
-    if queue is not None and queue.length > num_samples:
+    if queue is None:
+        return
+    queue.check(batch_size)
+    if queue.length > num_samples:
         log.warning(
-            "the queue holds %d negatives per position and there are %d training samples: keys of a sample stand among "
-            "its own negatives; a queue_length below the number of samples, or 0, would not",
+            "the queue holds %d negatives per position and there are %d training samples: the keys of a sample stand "
+            "among its own negatives; a queue_length below the number of samples, or 0, avoids that",
             queue.length, num_samples,
         )  # fmt: skip
 

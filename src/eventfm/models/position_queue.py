@@ -33,6 +33,19 @@ class PositionQueue(nn.Module):
         """Number of entries K of each position."""
         return self.entries.shape[2]
 
+    def check(self, count: int) -> None:
+        """Do nothing if steps of `count` samples fill the queue evenly.
+
+        Raises:
+            ValueError: `count` does not divide the length.
+        """
+        if self.length % count:
+            near = [n for n in (self.length // count * count, (self.length // count + 1) * count) if n]
+            raise ValueError(
+                f"expected a queue whose length is a multiple of the {count} samples of a step, got {self.length}; "
+                f"{' or '.join(str(n) for n in near)} would do (queue_length), or another batch_size"
+            )
+
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Let `keys` (N, L, dim), of length 1 and in the order of samples, take the places of the oldest entries.
@@ -42,13 +55,7 @@ class PositionQueue(nn.Module):
         Raises:
             ValueError: N does not divide the length.
         """
-        count = len(keys)
-        if self.length % count:
-            near = [n for n in (self.length // count * count, (self.length // count + 1) * count) if n]
-            raise ValueError(
-                f"expected a queue whose length is a multiple of the {count} samples of a step, got {self.length}; "
-                f"{' or '.join(str(n) for n in near)} would do (queue_length), or another batch_size"
-            )
-        places = (self.pointer + torch.arange(count, device=keys.device)) % self.length
+        self.check(len(keys))
+        places = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.length
         self.entries.index_copy_(2, places, keys.permute(2, 1, 0).to(self.entries.dtype))
-        self.pointer.copy_((self.pointer + count) % self.length)
+        self.pointer.copy_((self.pointer + len(keys)) % self.length)
