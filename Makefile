@@ -36,6 +36,7 @@ bench: setup
 	$(BIN)/python benchmarks/voxel_grid.py
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/simulator.py
+	$(BIN)/python benchmarks/step_time.py
 
 clean:
 	rm -rf $(VENV) out
