@@ -2,16 +2,14 @@
 
 Batch 16, 224 x 224, 5 bins, masks of one half: forward, backward and AdamW. Each backbone runs in a process of its own,
 so that its peak memory is its own. The share says how much of the machine's matrix-product rate (one large product, in
-the same process, between the steps) the step's own products keep busy. On the CPU tensors lie in large pages where the
-system has them, as `eventfm` itself runs; `--small-pages` leaves that out. On CUDA: bf16, compiled block by block.
+the same process, between the steps) the step's own products keep busy. On CUDA: bf16, compiled block by block.
 
-    python benchmarks/step_time.py [--small-pages] [backbone ...]
+    python benchmarks/step_time.py [backbone ...]
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -107,14 +105,11 @@ def _product_rate(device) -> float:
 
 def main() -> None:
     """Measure each backbone in a process of its own and print a line for it."""
-    arguments = sys.argv[1:]
-    large = "--small-pages" not in arguments
-    environment = {**os.environ, "THP_MEM_ALLOC_ENABLE": str(int(large))}
-    for backbone in [name for name in arguments if not name.startswith("-")] or BACKBONES:
+    for backbone in sys.argv[1:] or BACKBONES:
         code = f"import json, step_time; print(json.dumps(step_time.measure({backbone!r})))"
         done = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=Path(__file__).parent, env=environment, stdout=subprocess.PIPE, text=True, check=True,
+            cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
         row = json.loads(done.stdout.splitlines()[-1])
         line = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -241,8 +240,6 @@ def demo(
 
 def main() -> None:
     """Run the command line: mistakes of the user end in one plain message and status 2."""
-    # Large pages for tensors on the CPU, a fifth of a training step; read by PyTorch at its first allocation.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()
