@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,3 +112,22 @@ def test_sizes_that_are_given_hold() -> None:
 def test_sizes_that_cannot_be(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_sizes(read(argument), Sensor(64, 64))
+
+
+@pytest.mark.parametrize("changes", [{"representation.name": "ecdp_image"}, {"representation": {"name": "ecdp_image"}}])
+def test_another_representation_takes_none_of_the_recipes_fields(changes: dict[str, Any]) -> None:
+    config = read_run_config("difference-vit-tiny", {"data": "here", "out": "there", **changes})
+    assert config.representation == {"name": "ecdp_image"}
+    kept = read_run_config("difference-vit-tiny", {"out": "there", "representation.num_bins": 7})
+    assert kept.representation == {"name": "voxel_grid", "num_bins": 7, "span": "window"}
+
+
+def test_steps_take_the_place_of_epochs_and_the_other_way_round() -> None:
+    def train(recipe: str, **changes: Any) -> tuple[int | None, int | None]:
+        config = read_run_config(recipe, {"out": "there", **changes}).train
+        return config.num_steps, config.epochs
+
+    assert train("difference-vit-small", **{"train.num_steps": 5}) == (5, None)
+    assert train("difference-vit-tiny", train={"epochs": 2}) == (None, 2)
+    with pytest.raises(ConfigError, match="one of num_steps and epochs"):
+        train("difference-vit-tiny", train={"epochs": 2, "num_steps": 5})

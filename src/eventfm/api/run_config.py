@@ -77,6 +77,9 @@ def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str)
     Raises:
         ConfigError: A key that does not exist, or a value of the wrong kind.
     """
+    named = _mapping(changes.get("representation")).get("name", changes.get("representation.name"))
+    if named not in (None, _mapping(values.get("representation")).get("name")):
+        values = {**values, "representation": {}}  # another one has other fields
     merged = apply_overrides(values, changes)
     given = {**changes, **{f"train.{key}": value for key, value in _mapping(changes.get("train")).items()}}
     train = _mapping(merged.get("train"))
