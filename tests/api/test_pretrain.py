@@ -172,7 +172,7 @@ def test_target_follows_the_data(write: Callable[..., Path], run: Run, tmp_path:
     report = (without.out / "report.html").read_text()
     assert "the log-intensity change that the window" in report
     with_frames = run(store, tmp_path / "frames", **{"train.num_steps": 2})
-    assert "the grey difference of the two frames" in (with_frames.out / "report.html").read_text()
+    assert "the difference in grey of the two frames" in (with_frames.out / "report.html").read_text()
     by_events = run(store, tmp_path / "events", **{"train.num_steps": 2, "data.target": "events"})
     assert "the log-intensity change" in (by_events.out / "report.html").read_text()
 
