@@ -122,7 +122,7 @@ def test_a_cache_stands_for_the_teacher(staged: RunResult, store: Path, teacher:
     built = prepare_teacher(data=store, teacher=teacher, out=tmp_path / "cache", quiet=True)
     assert built.num_tokens_written == 12 * 5
     assert prepare_teacher(data=store, teacher=teacher, out=tmp_path / "cache", quiet=True).num_tokens_written == 0
-    cached = {"teacher.cache": str(tmp_path / "cache"), "teacher.name": str(teacher)}
+    cached = {"teacher.cache": str(tmp_path / "cache")}
     ours = pretrain("eventpretrain-vit-tiny", data=store, out=tmp_path / "run", **cached, **TINY)
     live = [json.loads(line) for line in (staged.out / "3_contrast" / "metrics.jsonl").read_text().splitlines()]
     half = [json.loads(line) for line in (ours.out / "3_contrast" / "metrics.jsonl").read_text().splitlines()]
@@ -143,6 +143,24 @@ def test_a_cache_of_other_pictures_is_refused_before_training(
     settings = {"teacher.cache": str(tmp_path / "cache"), "teacher.name": str(teacher), "stages.difference": None}
     with pytest.raises(ValueError, match=r"lacks the tokens of \d+ of 60 pictures"):
         pretrain("eventpretrain-vit-tiny", data=store, out=tmp_path / "run", **settings, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher.name": "no/such-teacher"}, "no/such-teacher"),
+        ({"stages.contrast.method.contrast.as_published": True, "data.image_size": 24}, "as_published pairs tokens"),
+        ({"stages.contrast.method.contrast.queue_length": 6}, "multiple of the 4 samples of a step, got 6"),
+        ({"stages.contrast.method.rates": "slow"}, "'rates': input should be"),
+    ],
+)
+def test_what_a_later_stage_lacks_is_told_before_the_first_begins(
+    changes: dict[str, Any], message: str, store: Path, teacher: Path, tmp_path: Path
+) -> None:
+    settings = {**TINY, "teacher.name": str(teacher), **changes}
+    with pytest.raises(ValueError, match=message):
+        pretrain("eventpretrain-vit-tiny", data=store, out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_changed_stage_is_refused_by_name_and_nothing_is_lost(staged: RunResult, store: Path, teacher: Path) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,7 +19,7 @@ from eventfm.api.run_report import write_run_report
 from eventfm.api.stages import STAGES, read_stages
 from eventfm.api.teaching import Teaching, open_teaching
 from eventfm.config import apply_overrides
-from eventfm.data.build import Samples, build_samples, open_source
+from eventfm.data.build import Samples, Source, build_samples, open_source
 from eventfm.data.loader import Loader
 from eventfm.engine.distributed import world
 from eventfm.engine.hooks import Hooks
@@ -68,32 +68,21 @@ def pretrain(recipe: str | Path, **overrides: Any) -> RunResult:
     if apply_overrides(values, changes).get(STAGES):
         from eventfm.api.staging import run_stages
 
-        return run_stages(read_stages(values, changes, f"recipe {recipe}"), Path(str(changes["out"])), run)
+        return run_stages(read_stages(values, changes, f"recipe {recipe}"), Path(str(changes["out"])), run, check)
     single = [{key: value for key, value in part.items() if key != STAGES} for part in (values, changes)]
     return run(parse_run(*single, f"recipe {recipe}"))
 
 
 def run(config: RunConfig) -> RunResult:
     """Do one run, or what is left of it."""
-    taught = has_teacher(str(config.method.get("name")))
-    if not taught:  # whom others learn from is nothing to this run
-        config = config.model_copy(update={"teacher": TeacherConfig()})
-    source = open_source(config.data)
-    image_size, patch, decisions = resolve_sizes(config, source.sensor)
+    config, source, representation, image_size, teaching, samples, objective, decisions = _open(config)
     for decision in decisions:
         log.info("%s", decision)
-    config = _with_sizes(config, image_size, patch)
-    representation = build_representation(config.representation)
-    teaching = open_teaching(config.teacher, source) if taught else None
-    samples = build_samples(
-        source, config.data, representation, VoxelGrid(1), image_size, teaching.input if teaching else None
-    )
     log.info(
         "data: %d training samples, %d held out, target %s",
         len(samples.training), len(samples.held_out or ()), samples.target,
     )  # fmt: skip
-    objective = _build(config, representation.channels, image_size, teaching)
-    _check_queue(objective, config.train.batch_size, len(samples.training))
+    _warn_of_queue(objective, len(samples.training))
     start = read_card(config.init) if config.init is not None else None
     if config.init is not None:
         initialise(objective.encoder(), config.init, representation)
@@ -140,6 +129,43 @@ def run(config: RunConfig) -> RunResult:
     return RunResult(folder.path, folder.encoder, result.step, result.interrupted, metrics)
 
 
+def check(config: RunConfig) -> None:
+    """Raise what `run` would raise before its first step: data, teacher, sizes that do not fit each other."""
+    _open(config)
+
+
+class _Opened(NamedTuple):
+    """All that a run consists of before its first step."""
+
+    config: RunConfig
+    source: Source
+    representation: Representation
+    image_size: tuple[int, int]
+    teaching: Teaching | None
+    samples: Samples
+    objective: Any
+    decisions: list[str]
+
+
+def _open(config: RunConfig) -> _Opened:
+    """Return all that a run consists of; `config` has its sizes filled in."""
+    taught = has_teacher(str(config.method.get("name")))
+    if not taught:  # whom others learn from is nothing to this run
+        config = config.model_copy(update={"teacher": TeacherConfig()})
+    source = open_source(config.data)
+    image_size, patch, decisions = resolve_sizes(config, source.sensor)
+    config = _with_sizes(config, image_size, patch)
+    representation = build_representation(config.representation)
+    teaching = open_teaching(config.teacher, source) if taught else None
+    samples = build_samples(
+        source, config.data, representation, VoxelGrid(1), image_size, teaching.input if teaching else None
+    )
+    objective = _build(config, representation.channels, image_size, teaching)
+    if (queue := getattr(objective, "queue", None)) is not None:
+        queue.check(config.train.batch_size)
+    return _Opened(config, source, representation, image_size, teaching, samples, objective, decisions)
+
+
 def untrained(card: EncoderCard, seed: int = 0) -> torch.nn.Module:
     """Return the backbone of `card` as it was before any training, drawn from `seed`."""
     from eventfm.models import build_backbone
@@ -169,16 +195,13 @@ def _build(config: RunConfig, channels: int, image_size: tuple[int, int], teachi
         return build_method(config.method, channels, image_size, teaching.teacher if teaching else None)
 
 
-def _check_queue(objective: Any, batch_size: int, num_samples: int) -> None:
-    """Refuse a batch that does not divide a queue of negatives before a step is taken; warn of a queue too long."""
+def _warn_of_queue(objective: Any, num_samples: int) -> None:
+    """Say so where a queue of negatives outlasts an epoch: a sample is then told from itself."""
     queue = getattr(objective, "queue", None)
-    if queue is None:
-        return
-    queue.check(batch_size)
-    if queue.length > num_samples:
+    if queue is not None and queue.length > num_samples:
         log.warning(
             "the queue holds %d negatives per position and there are %d training samples: the keys of a sample stand "
-            "among its own negatives; a queue_length below the number of samples, or 0, avoids that",
+            "among its own negatives; a queue_length (method.contrast) below the number of samples, or 0, avoids that",
             queue.length, num_samples,
         )  # fmt: skip
 

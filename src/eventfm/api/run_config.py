@@ -80,6 +80,9 @@ def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str)
     named = _mapping(changes.get("representation")).get("name", changes.get("representation.name"))
     if named not in (None, _mapping(values.get("representation")).get("name")):
         values = {**values, "representation": {}}  # another one has other fields
+    teacher = {key.removeprefix("teacher.") for key in changes} | set(_mapping(changes.get("teacher")))
+    if "cache" in teacher and "name" not in teacher:
+        changes = {**changes, "teacher.name": None}  # the one that made the cache, not the recipe's own
     merged = apply_overrides(values, changes)
     given = {**changes, **{f"train.{key}": value for key, value in _mapping(changes.get("train")).items()}}
     train = _mapping(merged.get("train"))

@@ -26,8 +26,8 @@ CURVES = {
 SEEN = (
     "events summed over the window; for masked modelling what the network saw, the standardised target and what it "
     "drew for the hidden patches; for contrast with a teacher the teacher's picture where it is at hand, the "
-    "teacher's tokens for this view and, red for like and blue for unlike, how the network's tokens agree with them; "
-    "and its own tokens. Like colours stand for like features."
+    "teacher's tokens for this view and, blue for like and vermilion for unlike, how the network's tokens agree with "
+    "them; and its own tokens. Like colours stand for like features."
 )
 
 

@@ -29,10 +29,13 @@ log = logging.getLogger(__name__)
 Stages = Sequence[tuple[str, RunConfig]]
 
 
-def run_stages(stages: Stages, out: Path, run: Callable[[RunConfig], RunResult]) -> RunResult:
+def run_stages(
+    stages: Stages, out: Path, run: Callable[[RunConfig], RunResult], check: Callable[[RunConfig], None]
+) -> RunResult:
     """Do each of `stages` by `run`, or what is left of them; return the last one's result, kept in `out`.
 
-    A stage that is complete is only looked at again; one that was interrupted goes on.
+    A stage that is complete is only looked at again; one that was interrupted goes on. `check` looks at the later
+    stages before the first one begins: what they lack is not to come out when hours have been spent.
 
     Raises:
         RunFolderError: `out` holds something else than these stages.
@@ -40,12 +43,15 @@ def run_stages(stages: Stages, out: Path, run: Callable[[RunConfig], RunResult])
     """
     from eventfm.api.pretraining import RunResult
 
+    for _, config in stages[1:]:
+        check(config)
     main = world().rank == 0
     if main:
         _claim(out, stages)
     for number, (name, config) in enumerate(stages, start=1):
         log.info("stage %d of %d: %s", number, len(stages), name)
         result = run(config)
+        log.info("%s: %s after %d steps", name, "stopped" if result.interrupted else "complete", result.step)
         if result.interrupted:
             return RunResult(out, result.encoder, result.step, True, result.metrics)
     if main:
