@@ -23,6 +23,11 @@ SMALL_SIDE = 96
 """Up to this longest side an automatic patch is 8 pixels, beyond it the backbone's own, at least 16."""
 
 
+_PAIRS = (("num_steps", "epochs"), ("warmup_steps", "warmup_fraction"))
+_ALTERNATIVES = (*_PAIRS, *(pair[::-1] for pair in _PAIRS))
+"""Keys of `train` of which one, once given, takes the place of the other in a recipe."""
+
+
 class TeacherConfig(Config):
     """The image teacher of methods that have one."""
 
@@ -77,22 +82,18 @@ def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str)
     Raises:
         ConfigError: A key that does not exist, or a value of the wrong kind.
     """
-    named = _mapping(changes.get("representation")).get("name", changes.get("representation.name"))
-    if named not in (None, _mapping(values.get("representation")).get("name")):
+    given = apply_overrides({}, changes)
+    name = _mapping(given.get("representation")).get("name")
+    if name not in (None, _mapping(values.get("representation")).get("name")):
         values = {**values, "representation": {}}  # another one has other fields
-    teacher = {key.removeprefix("teacher.") for key in changes} | set(_mapping(changes.get("teacher")))
+    teacher = _mapping(given.get("teacher"))
     if "cache" in teacher and "name" not in teacher:
         changes = {**changes, "teacher.name": None}  # the one that made the cache, not the recipe's own
-    merged = apply_overrides(values, changes)
-    given = {**changes, **{f"train.{key}": value for key, value in _mapping(changes.get("train")).items()}}
-    train = _mapping(merged.get("train"))
-    for one, other in (("num_steps", "epochs"), ("epochs", "num_steps")):
-        if given.get(f"train.{one}") is not None and f"train.{other}" not in given:
-            train = {**train, other: None}
-    for one, other in (("warmup_steps", "warmup_fraction"), ("warmup_fraction", "warmup_steps")):
-        if given.get(f"train.{one}") is not None and f"train.{other}" not in given:
-            train = {**train, other: None}
-    return RunConfig.parse({**merged, "train": train} if train else merged, where)
+    chosen = _mapping(given.get("train"))
+    for one, other in _ALTERNATIVES:
+        if chosen.get(one) is not None and other not in chosen:
+            changes = {**changes, f"train.{other}": None}
+    return RunConfig.parse(apply_overrides(values, changes), where)
 
 
 def read_run_config(recipe: str | Path, overrides: Mapping[str, Any]) -> RunConfig:
