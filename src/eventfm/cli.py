@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # [key=value] in help is no markup
 )
 
 Settings = Annotated[list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")]
@@ -163,7 +165,7 @@ def export(
     print(f"wrote {api.export_weights(encoder, out)}")
 
 
-prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True)
+prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare")
 
 
@@ -240,6 +242,7 @@ def demo(
 
 def main() -> None:
     """Run the command line: mistakes of the user end in one plain message and status 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # what it says, not the line of code
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()

@@ -279,3 +279,41 @@ def test_a_recipe_builds_on_one_other(tmp_path: Path) -> None:
         load_recipe(tmp_path / "c.yaml")
     assert load_recipe("eventpretrain-convvit-small")["method"]["backbone"]["name"] == "convvit_small"
     assert yaml.safe_dump(merged)
+
+
+def test_other_stages_do_not_take_the_place_of_those_that_are_there(
+    staged: RunResult, store: Path, teacher: Path
+) -> None:
+    before = {path: path.read_bytes() for path in staged.out.rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match="holds the stage 1_difference, and this recipe has 1_transition"):
+        pretrain("eventpretrain-vit-tiny", data=store, out=staged.out, teacher=teacher,
+                 **{**TINY, "stages.difference": None})  # fmt: skip
+    with pytest.raises(RunFolderError, match="temperature"):
+        pretrain("eventpretrain-vit-tiny", data=store, out=staged.out, teacher=teacher,
+                 **{**TINY, "stages.transition.method.contrast.temperature": 0.3})  # fmt: skip
+    kept = {path: path.read_bytes() for path in staged.out.rglob("*") if path in before}
+    assert kept[staged.out / "config.yaml"] == before[staged.out / "config.yaml"]
+    assert {p: b for p, b in kept.items() if p.suffix == ".safetensors"} == {
+        p: b for p, b in before.items() if p.suffix == ".safetensors"
+    }
+
+
+def test_weights_beyond_bounds_are_said_to_be_so(store: Path, teacher: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "stages.difference": None, "stages.transition": None, "stages.contrast.train.lr": 1e30}
+    with pytest.raises(ValueError, match="features of held-out samples are NaN or infinite after step"):
+        pretrain("eventpretrain-vit-tiny", data=store, out=tmp_path / "run", teacher=teacher, **settings)
+
+
+def test_held_out_pictures_that_cannot_be_read_do_not_end_a_run(teacher: Path, tmp_path: Path) -> None:
+    import cv2
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(10):
+        cv2.imwrite(str(folder / f"p{number}.png"), np.full((40, 40, 3), 20 * number, np.uint8))
+    (folder / "p6.png").write_text("not a picture")  # the one whose hash has it held out
+    settings = {key: value for key, value in TINY.items() if key != "data.window.duration_us"}
+    with pytest.warns(UserWarning, match="nothing is held out: none of 1 pictures can be read"):
+        run = pretrain("eventpretrain-vit-tiny", **{"data.images": folder, "data.sensor": (32, 32)}, out=tmp_path / "r",
+                       teacher=teacher, **{**settings, "stages.transition": None, "stages.contrast": None})  # fmt: skip
+    assert "held_out/loss" not in run.metrics

@@ -184,10 +184,11 @@ def test_pictures_alone_are_animated(tmp_path: Path) -> None:
     samples = built(images=str(tmp_path), motion={"sensor": [32, 32]})
     assert isinstance(samples.training, AnimatedPictures)
     assert samples.target == "frames"
-    assert [path.name for path in samples.training.pictures] == [f"{n}.png" for n in range(9)]
-    assert samples.held_out is not None
-    assert len(samples.held_out) == 1
-    assert [item.split()[0] for item in samples.identity] == [f"{n}.png" for n in range(9)]
+    assert isinstance(samples.held_out, AnimatedPictures)
+    assert [path.name for path in samples.held_out.pictures] == ["6.png"]  # by its hash, not by its place
+    kept = [f"{n}.png" for n in range(10) if n != 6]
+    assert [path.name for path in samples.training.pictures] == kept
+    assert [item.split()[0] for item in samples.identity] == kept
     with pytest.raises(CollectionError, match=r"data\.split chooses among recordings"):
         built(images=str(tmp_path), split="train")
     with pytest.raises(CollectionError, match=r"leave data\.target out"):
@@ -252,23 +253,24 @@ def test_a_cache_of_other_pictures_is_refused(tmp_path: Path) -> None:
 def test_pictures_that_cannot_be_read_end_nothing_and_are_listed(tmp_path: Path) -> None:
     for n in range(5):
         cv2.imwrite(str(tmp_path / f"{n}.png"), np.random.default_rng(n).integers(0, 256, (16, 16)).astype(np.uint8))
-    (tmp_path / "1.png").write_text("no picture")
-    (tmp_path / "3.png").unlink()
-    (tmp_path / "3.png").symlink_to(tmp_path / "nowhere.png")
+    trained_on, looked_at = "3.png", "0.png"
+    (tmp_path / trained_on).write_text("no picture")
+    (tmp_path / looked_at).unlink()
+    (tmp_path / looked_at).symlink_to(tmp_path / "nowhere.png")
     values = {"images": str(tmp_path), "motion": {"sensor": [32, 32]}, "holdout": 0.4}
     tokens = TeacherInput((8, 8), cached(tmp_path / "cache", **values))
     for teacher in (None, SHOWN, tokens):
         samples = built(teacher, **values)
         assert samples.problems == {}
         assert samples.held_out is not None
-        assert samples.identity[1].startswith("1.png ")
+        assert samples.identity[1].startswith(f"{trained_on} ")
         with pytest.warns(UserWarning, match="passed over"):
             batch = next(Loader(samples.training, 3, seed=0)(0))
         assert sorted(batch["index"].tolist()) == [0, 1, 2]
-        assert samples.problems.keys() == {str(tmp_path / "1.png")}
+        assert samples.problems.keys() == {str(tmp_path / trained_on)}
         with pytest.warns(UserWarning, match="passed over"):
             next(evaluation_batches(samples.held_out, 2))
-        assert samples.problems.keys() == {str(tmp_path / "1.png"), str(tmp_path / "3.png")}
+        assert samples.problems.keys() == {str(tmp_path / trained_on), str(tmp_path / looked_at)}
 
 
 def test_the_first_frame_may_be_unreadable_but_not_all(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -242,13 +243,25 @@ def framed(times: list[int], count: int = 400) -> ArrayRecording:
 )
 def test_a_teacher_is_shown_the_frame_at_the_end_of_the_window(window: Window, expected: int) -> None:
     entry = Entry("a", framed([0, 40, 80, 99]))
-    scene = scene_of(entry, window, window.stop)
+    scene = scene_of(entry, window, (window.start, window.stop))
     assert isinstance(scene, Frame)
     assert scene.number == expected
     np.testing.assert_allclose(scene.read((4, 4)), np.full((3, 4, 4), 10 * expected / 255), atol=1e-6)
     assert scene.key == f"{entry.fingerprint}#{expected}"
     still = Entry("a", entry.recording, picture=Path("still.png"))
-    assert scene_of(still, window, window.stop) == Still(Path("still.png"))
+    assert scene_of(still, window, (window.start, window.stop), time_flip=True) == Still(Path("still.png"))
+
+
+def test_where_time_runs_backwards_the_teacher_sees_the_frame_that_the_window_began_with():
+    times = np.array([0, 1000, 2000])
+    recording = SimpleNamespace(tracks={"frames": SimpleNamespace(times=times)})
+    entry = SimpleNamespace(picture=None, recording=recording)
+    between = Window(1001, 2001, frames=(1, 2))
+    assert [scene_of(entry, between, (1001, 2001), flip).number for flip in (False, True)] == [2, 1]
+    by_time = Window(900, 1900)
+    assert [scene_of(entry, by_time, (900, 1900), flip).number for flip in (False, True)] == [2, 1]
+    early = Window(-700, 300)
+    assert [scene_of(entry, early, (-700, 300), flip).number for flip in (False, True)] == [0, 0]
 
 
 def test_windows_by_count_are_shown_the_frame_at_their_last_event() -> None:

@@ -303,8 +303,9 @@ def test_flow_heads_have_two_outputs(golden):
 def test_what_no_official_checkpoint_holds_is_not_exported(golden):
     checkpoint = import_eventpretrain(layout(golden, "vit_rec"))
     states = checkpoint.states()
+    unused = {"0.bias": torch.empty(384)}
     with pytest.raises(CheckpointError, match=r"of stage encoder: 1 keys too many: 'backbone\.fpn\.0\.bias'"):
-        export_eventpretrain("vit_small", {"backbone": states["backbone"], "unused_level": {"0.bias": torch.empty(384)}})
+        export_eventpretrain("vit_small", {"backbone": states["backbone"], "unused_level": unused})
     alone = export_eventpretrain("vit_small", {"backbone": states["backbone"]})
     assert all(key.startswith("backbone.") for key in alone)
     assert import_eventpretrain(alone).stage == "encoder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import signal
 
@@ -73,6 +74,7 @@ def test_the_loss_is_that_of_its_parts(options):
     out = objective(batch, PROGRESS)
     assert out["loss"].item() == pytest.approx(loss_by_hand(objective, batch), rel=1e-4)
     assert out["chance"].item() == pytest.approx(1 / 33 if objective.queue else 1 / 3)
+    assert out["chance_loss"].item() == pytest.approx(math.log(33 if objective.queue else 3))
 
 
 @pytest.mark.parametrize("focus", ["density", "attention"])
@@ -97,7 +99,7 @@ def test_contract(options):
     objective = contrast_of(**options)
     assert isinstance(objective, Objective)
     out = objective(batch_of(range(4)), PROGRESS)
-    assert set(out) == {"loss", "positive_cosine", "accuracy", "chance", "image_cosine"}
+    assert set(out) == {"loss", "positive_cosine", "accuracy", "chance", "chance_loss", "image_cosine"}
     assert all(value.ndim == 0 and torch.isfinite(value) for value in out.values())
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
     out["loss"].backward()

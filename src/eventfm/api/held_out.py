@@ -28,7 +28,11 @@ def look_every(config: RunConfig, num_samples: int) -> int:
 
 @torch.no_grad()
 def look(objective: Any, step: int, held_out: SampleSet, batch_size: int) -> dict[str, float]:
-    """Return the means of what `objective` says of `held_out`, and figures of the spread of its encoder's features."""
+    """Return the means of what `objective` says of `held_out`, and figures of the spread of its encoder's features.
+
+    Raises:
+        ValueError: The features are not finite.
+    """
     device = next(objective.parameters()).device
     indices = list(range(len(held_out)))[:: max(1, len(held_out) // MAX_VALIDATION)]
     totals: dict[str, float] = {}
@@ -43,6 +47,11 @@ def look(objective: Any, step: int, held_out: SampleSet, batch_size: int) -> dic
         seen += size
     figures = {f"held_out/{name}": total / seen for name, total in totals.items()}
     joined = torch.cat(features)
+    if not joined.isfinite().all():
+        raise ValueError(
+            f"the features of held-out samples are NaN or infinite after step {step}: the weights have grown beyond "
+            "bounds. Lower the learning rate, set clip_norm or lengthen the warm-up, in another out="
+        )
     if len(joined) > 1:
         figures["features/effective_rank"] = float(effective_rank(joined))
         figures["features/mean_cosine"] = float(mean_cosine(joined))

@@ -16,7 +16,14 @@ from eventfm.visualization.curves import curves
 from eventfm.visualization.files import read_picture
 
 CURVES = {
-    "Loss (predicting zero is the trivial level)": ["loss", "zero_loss", "held_out/loss", "held_out/zero_loss"],
+    "Loss, and what predicting zero or guessing costs": [
+        "loss",
+        "zero_loss",
+        "chance_loss",
+        "held_out/loss",
+        "held_out/zero_loss",
+        "held_out/chance_loss",
+    ],
     "Own teacher token against those of other pictures, share picked": ["accuracy", "held_out/accuracy", "chance"],
     "Cosine with the own teacher token": ["positive_cosine", "held_out/positive_cosine"],
     "Effective rank of held-out features": ["features/effective_rank"],
@@ -97,5 +104,7 @@ def _summary(config: RunConfig, card: EncoderCard, samples: Samples, last: Mappi
     text += f", {len(samples.held_out)} held out." if samples.held_out else ", none held out."
     if "held_out/loss" in last:
         text += f" Loss on held-out samples after {last['step']} steps: {last['held_out/loss']:.4f}"
-        text += f"; predicting zero costs {last['held_out/zero_loss']:.4f}." if "held_out/zero_loss" in last else "."
+        trivial = {"predicting zero": "held_out/zero_loss", "guessing": "held_out/chance_loss"}
+        costs = [f"{what} costs {last[name]:.4f}" for what, name in trivial.items() if name in last]
+        text += "".join(f"; {cost}" for cost in costs) + "."
     return text

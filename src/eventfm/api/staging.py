@@ -43,7 +43,8 @@ def run_stages(
     """
     from eventfm.api.pretraining import RunResult
 
-    for _, config in stages[1:]:
+    for name, config in stages[1:]:
+        log.info("looking ahead at stage %s", name)
         check(config)
     main = world().rank == 0
     if main:
@@ -55,6 +56,7 @@ def run_stages(
         if result.interrupted:
             return RunResult(out, result.encoder, result.step, True, result.metrics)
     if main:
+        _write_config(out, stages)
         _publish(result.encoder, out / "encoder")
         write_stages_report(out, stages)
     return RunResult(out, out / "encoder", result.step, False, result.metrics)
@@ -100,9 +102,20 @@ def _claim(out: Path, stages: Stages) -> None:
             f"expected {out} to be empty or to hold the stages of a recipe, and it holds something else; choose "
             "another out="
         )
+    wanted = {Path(run.out).name for _, run in stages}
+    if other := sorted({path.name for path in out.glob("[0-9]*_*") if path.is_dir()} - wanted):
+        raise RunFolderError(
+            f"{out} holds the stage {other[0]}, and this recipe has {', '.join(sorted(wanted))}: choose another out=, "
+            "or ask for the same stages"
+        )
     out.mkdir(parents=True, exist_ok=True)
+    if not config.exists():  # a stage that was changed may still be refused; then this file must not say so
+        _write_config(out, stages)
+
+
+def _write_config(out: Path, stages: Stages) -> None:
     values = {"stages": {name: config.model_dump(mode="json") for name, config in stages}}
-    write_atomic(config, yaml.safe_dump(values, sort_keys=False))
+    write_atomic(out / "config.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def _stages_in(config: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from eventfm.data.ef_samples import EFImageNetSamples
 from eventfm.data.loader import SampleSet
 from eventfm.data.opening import DataConfig, Source, open_source
 from eventfm.data.pairs import Target, WindowSamples, cut_collection, read_difference, require_scenes
-from eventfm.data.pictures import picture_key
+from eventfm.data.pictures import decode, picture_key
 from eventfm.data.problems import UnreadableError, first_readable
 from eventfm.data.scenes import Frame, Scene, Scenes, Still, TeacherInput
 from eventfm.data.table import CollectionError
@@ -224,8 +225,11 @@ def _animated(
 ) -> Samples:
     if config.target == "events":
         raise CollectionError("animated pictures are trained on the light before and after; leave data.target out")
-    num_held = round(config.holdout * len(source.pictures)) if len(source.pictures) > 1 else 0
-    kept, rest = source.pictures[: len(source.pictures) - num_held], source.pictures[len(source.pictures) - num_held :]
+    assert config.images is not None
+    names = [path.relative_to(config.images).as_posix() for path in source.pictures]
+    held = _chosen(names, config.holdout) if config.holdout and len(names) > 1 else set()
+    kept = tuple(path for number, path in enumerate(source.pictures) if number not in held)
+    rest = tuple(path for number, path in enumerate(source.pictures) if number in held)
 
     def samples(pictures: tuple[Path, ...]) -> AnimatedPictures:
         return AnimatedPictures(
@@ -239,9 +243,20 @@ def _animated(
             teacher,
         )
 
+    if rest and not any(map(_is_readable, rest)):  # a run is not to end at its first look
+        warnings.warn(f"nothing is held out: none of {len(rest)} pictures can be read, e.g. {rest[0]}", stacklevel=2)
+        rest = ()
     identity = tuple(f"{path.name} {_key_or_word(path)}" for path in kept)
     window = config.window.model_copy(update={"by": "time", "duration_us": config.motion.duration_us})
     return Samples(samples(kept), samples(rest) if rest else None, "frames", window, identity)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        decode(path)
+    except UnreadableError:
+        return False
+    return True
 
 
 def _key_or_word(path: Path) -> str:

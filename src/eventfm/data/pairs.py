@@ -91,7 +91,7 @@ class WindowSamples:
             out["label"][...] = entry.label
         if self.teacher is not None:
             assert events.window is not None
-            scene = scene_of(entry, window, events.window[1])
+            scene = scene_of(entry, window, events.window, geometry.time_flip)
             self.teacher.fill(scene, geometry.view(entry.recording.sensor), out)
 
 
@@ -151,20 +151,20 @@ def read_difference(entry: Entry, window: Window, kind: Difference) -> NDArray[n
         return frame_difference(entry.recording, window, kind)
 
 
-def scene_of(entry: Entry, window: Window, stop_us: int) -> Scene:
-    """Return what a teacher is shown of a window that ends before `stop_us`.
+def scene_of(entry: Entry, window: Window, span: tuple[int, int], time_flip: bool = False) -> Scene:
+    """Return what a teacher is shown of a window whose events are of `span`, microseconds `[t0, t1)`.
 
     It is the recording's still where there is one; else the frame that ends the window, or where windows are cut
-    without frames, the frame nearest to its end.
+    without frames, the frame nearest to its end. Where time runs backwards, a window ends at its start.
     """
     if entry.picture is not None:
         return Still(entry.picture)
     if window.frames is not None:
-        return Frame(entry, window.frames[1])
-    times = entry.recording.tracks["frames"].times
-    after = int(np.searchsorted(times, stop_us - 1))
+        return Frame(entry, window.frames[0 if time_flip else 1])
+    times, end_us = entry.recording.tracks["frames"].times, span[0] if time_flip else span[1] - 1
+    after = int(np.searchsorted(times, end_us))
     near = [number for number in (after - 1, after) if 0 <= number < len(times)]
-    return Frame(entry, min(near, key=lambda number: abs(int(times[number]) - (stop_us - 1))))
+    return Frame(entry, min(near, key=lambda number: abs(int(times[number]) - end_us)))
 
 
 def require_scenes(collection: Collection) -> None:

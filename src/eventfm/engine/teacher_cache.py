@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eventfm.data.problems import UnreadableError
 from eventfm.data.scenes import Scenes
 from eventfm.data.token_cache import CacheError
 from eventfm.data.token_writer import SHARD_BYTES, TokenWriter, open_writer
@@ -164,6 +165,8 @@ def _look(
                 i, future = pending.popleft()
                 try:
                     seen = future.result()
+                except UnreadableError as error:
+                    yield scenes.name(i), error.reason
                 except (ValueError, OSError) as error:
                     yield scenes.name(i), str(error) or type(error).__name__
                 else:

@@ -8,6 +8,7 @@ The two have the same loss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -151,8 +152,9 @@ class FeatureContrast(nn.Module):
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return `loss`, and what tells whether it is learnt or has collapsed.
 
-        `accuracy` is how often a query is nearest to its own key, `chance` what guessing would give; `positive_cosine`
-        is between a query and its key, `image_cosine` between two samples' queries at the same position.
+        `accuracy` is how often a query is nearest to its own key; `chance` and `chance_loss` are what guessing would
+        give; `positive_cosine` is between a query and its key, `image_cosine` between two samples' queries at the same
+        position, of this rank.
         """
         pairs = self._pairs(batch)
         contrast, chance = self._compare(pairs.query, pairs.key)
@@ -163,6 +165,7 @@ class FeatureContrast(nn.Module):
             "positive_cosine": contrast.cosine.mean(),
             "accuracy": contrast.picked.mean(),
             "chance": pairs.query.new_full((), chance),
+            "chance_loss": pairs.query.new_full((), -log(chance)),
             "image_cosine": image_cosine(pairs.query),
         }
 

@@ -156,6 +156,8 @@ def _explained(name: str, where: str) -> Iterator[None]:
     except Exception as error:
         # transformers passes on errors of many libraries: files, JSON, safetensors, the network.
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "weights_only" in reason:  # what torch advises against it would run whatever the file holds
+            reason = "the weights file holds more than tensors, and was not loaded"
         if "trust_remote_code" in reason:
             advice = "it runs code of its own; pass trust_remote_code=True if you have read that code and trust it"
         elif Path(where).is_dir():
