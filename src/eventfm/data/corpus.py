@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eventfm.data.animate import MotionConfig
 from eventfm.data.clips import KINDS, CorpusConfig, Entry, Kind
+from eventfm.data.locks import only_one
 from eventfm.data.manifest import MANIFEST, TABLE, Header, difference, header_of, manifest_lines, table_lines
 from eventfm.data.picture_clips import film_light
 from eventfm.data.pool import Outcome, Tick, WorkerDiedError
@@ -214,7 +215,8 @@ def _claimed(out: Path, header: Header, shards: list[Shard]) -> Iterator[None]:
         raise CollectionError(f"expected a folder to write to, {out} or what it lies in is a file") from None
     except OSError as error:
         raise WriteError(f"could not make the folder {out}: {error}") from error
-    with _locked(out):
+    busy = CollectionError(f"another run is writing to {out}; wait for it, or choose another folder")
+    with only_one(notes / "lock", busy):
         stored = _read_header(notes / _HEADER_FILE)
         if stored is None:
             taken = [name for name in (*(shard.file for shard in shards), MANIFEST, TABLE) if (out / name).exists()]
@@ -236,24 +238,6 @@ def _claimed(out: Path, header: Header, shards: list[Shard]) -> Iterator[None]:
             yield
         finally:
             sweep(out)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep a second run out of `out`, where the system has locks."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (out / NOTES / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CollectionError(f"another run is writing to {out}; wait for it, or choose another folder") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 def _read_header(path: Path) -> Header | None:

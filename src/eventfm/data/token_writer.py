@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from eventfm.data.locks import only_one
 from eventfm.data.token_cache import CARD, KEYS, TENSOR, CacheCard, CacheError, differences, read_card, read_keys
 from eventfm.io import WriteError
 from eventfm.io.atomic import atomic_file
@@ -97,7 +98,8 @@ def open_writer(
         raise CacheError(f"expected a folder to write to, {folder} or what it lies in is a file") from None
     except OSError as error:
         raise WriteError(f"could not make the folder {folder}: {error}") from error
-    with _locked(folder):
+    busy = CacheError(f"another process is writing to {folder}; wait for it, or choose another folder")
+    with only_one(folder / _LOCK, busy):
         for left in (*folder.glob(".tokens-*.part"), *folder.glob(f".{CARD}.*.part")):
             left.unlink(missing_ok=True)
         card, keys = _take_up(folder, wanted)
@@ -162,21 +164,3 @@ def _advised() -> Iterator[None]:
         raise WriteError(
             f"{error}. Shards that are finished stay: make room and start the same command again to go on"
         ) from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second writer out of `folder`, where the system has locks; a process that is killed lets go of its own."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (folder / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CacheError(f"another process is writing to {folder}; wait for it, or choose another folder") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
