@@ -227,7 +227,7 @@ def _animated(
         raise CollectionError("animated pictures are trained on the light before and after; leave data.target out")
     assert config.images is not None
     names = [path.relative_to(config.images).as_posix() for path in source.pictures]
-    held = _chosen(names, config.holdout) if config.holdout and len(names) > 1 else set()
+    held = _chosen(names, config.holdout) if round(config.holdout * len(names)) else set()
     kept = tuple(path for number, path in enumerate(source.pictures) if number not in held)
     rest = tuple(path for number, path in enumerate(source.pictures) if number in held)
 
