@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eventfm.api.run_config import TeacherConfig
 from eventfm.config import ConfigError
 from eventfm.data.build import Source, TeacherInput
 from eventfm.data.token_cache import TokenCache
+from eventfm.models.teacher_files import label
 from eventfm.models.teachers import StoredTeacher, load_teacher
 from eventfm.protocols import Teacher
 
@@ -54,7 +54,7 @@ def open_teaching(config: TeacherConfig, source: Source) -> Teaching | None:
     if config.cache is not None:
         cache = TokenCache.open(config.cache)
         made_by = str(cache.teacher.get("name"))
-        if config.name is not None and made_by not in (config.name, Path(config.name).name):
+        if config.name is not None and made_by not in (config.name, label(config.name)):
             raise ConfigError(
                 f"the tokens in {config.cache} were made by the teacher {made_by!r}, and the run asks for "
                 f"{config.name!r}; give teacher.name={made_by}, or make a cache with the other one: eventfm prepare "

@@ -1,0 +1,150 @@
+"""Does EventPretrain help? Small pretrained encoders beside untrained ones, scratch and counts, all by one command.
+
+    python benchmarks/quality_eventpretrain.py --backbone vit --data $EVENTFM_TEST_DATA --out FOLDER
+
+Pictures (10,000 of CIFAR-10 and 334 photographs) are filmed by a simulated sensor. A teacher is trained on them by
+SimCLR, without labels. By eventfm's own recipes a small backbone is pretrained on the events: stage 1, stages 1-2-3,
+and the joint ablation. Frozen features are probed, and networks fine-tuned with 10 labels per class, on real recordings
+(N-MNIST, five folds, in no pretraining set) and on events of CIFAR pictures (the test pictures in no pretraining set),
+with three seeds. Each row is a file: a run that was stopped goes on where it was. Small-scale: it says whether the
+method does what it should, not how good it is at its published size.
+
+`--quick` does everything once with next to no training. `--develop` is for choosing settings: a part of the training
+pictures stands for the test pictures, and simulated digits for N-MNIST. `--set key=value` changes a setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from quality import pictures, pretraining, rows
+from quality.memory import remembering
+from quality.report import write_report
+from quality.results import kept
+from quality.settings import BACKBONES, ENCODED, FINE_TUNED, Settings
+from quality.teacher import train_teacher
+
+from eventfm.deployment.predict import LoadedEncoder
+from eventfm.engine.run_folder import write_atomic
+
+
+def main() -> None:
+    """Do what is left of the benchmark, and write what it came to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), required=True)
+    parser.add_argument("--data", type=Path, default=os.environ.get("EVENTFM_TEST_DATA"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--develop", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    if given.data is None:
+        parser.error("say --data FOLDER, or set EVENTFM_TEST_DATA")
+    changes = [*(["develop=true"] if given.develop else []), *given.set]
+    settings = Settings.of(given.backbone, given.quick, changes)
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    out = given.out.absolute()
+    claim(out, settings)
+    clock = Clock(out / "seconds.json")
+    with clock("events"):
+        pictures.lay_out(given.data, out / "pictures", settings)
+        pictures.film(out / "pictures", out / "events", settings)
+        if settings.develop:
+            pictures.film_digits(out / "digits", settings)
+    with clock("teacher"):
+        files = sorted((out / "pictures" / "unlabelled").iterdir())
+        train_teacher(out / "teacher", pictures.read_pictures(files), settings)
+    with remembering() as open_once:
+        with clock("tokens"):
+            pretraining.cache_tokens(out, settings)
+        data = rows.open_data(given.data, out, settings, open_once)
+        do_rows(out, data, settings, clock)
+    write_report(out, settings)
+
+
+def do_rows(out: Path, data: list[rows.Data], settings: Settings, clock: Clock) -> None:
+    """Do the rows that are not there yet, seed by seed."""
+
+    def row(name: str, part: rows.Data, way: str, seed: int, compute: Callable[[], dict[str, object]]) -> None:
+        file = out / "rows" / f"{name}-{part.name}-{way}-{seed}.json"
+        with clock(f"{name}, {'probe' if way == 'linear' else 'fine-tuning'}"):
+            found = kept(file, compute)
+        print(f"{name}, seed {seed}, {part.name}, {way}: {100 * found['accuracy']:.1f} %", flush=True)
+
+    def chosen(name: str, part: rows.Data, encoder: LoadedEncoder, seed: int) -> list[float]:
+        """Return the learning rates of fine-tuning, chosen with the first seed and the same for all."""
+        file = out / "chosen" / f"{name}-{part.name}.json"
+        with clock(f"{name}, choosing the rate of fine-tuning"):
+            return list(kept(file, lambda: rows.learning_rates(part, encoder, seed, settings))["lrs"])
+
+    for part in data:
+        for way in ("linear", "few"):
+            row("counts", part, way, 0, lambda part=part, way=way: rows.baseline(part, way, settings))
+            if part.name == "cifar":
+                row("teacher", part, way, 0, lambda part=part, way=way: rows.teacher_scored(out, part, way, settings))
+    for seed in settings.seeds:
+        for name in pretraining.RUNS:
+            with clock(f"pretraining, {name}"):
+                kept(
+                    out / "pretrained" / f"{name}-{seed}.json",
+                    lambda n=name, s=seed: pretraining.run(out, n, s, settings),
+                )
+        for part in data:
+            for name in dict.fromkeys((*ENCODED, *FINE_TUNED)):
+                encoder = pretraining.encoder(out, name, seed)
+                if name in ENCODED:
+                    row(name, part, "linear", seed, lambda p=part, e=encoder: rows.probe(p, e))
+                if name in FINE_TUNED:
+                    lrs = chosen(name, part, encoder, seed)
+                    row(
+                        name,
+                        part,
+                        "few",
+                        seed,
+                        lambda p=part, e=encoder, s=seed, lr=lrs: rows.tuned(p, e, s, settings, lr),
+                    )
+        write_report(out, settings)
+
+
+def claim(out: Path, settings: Settings) -> None:
+    """Make `out` the folder of these settings.
+
+    Raises:
+        SystemExit: It belongs to others.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "settings.json"
+    if file.exists() and json.loads(file.read_text())["digest"] != settings.digest:
+        raise SystemExit(f"{out} holds results of other settings; choose another --out")
+    write_atomic(file, json.dumps({"digest": settings.digest, **asdict(settings)}, indent=2) + "\n")
+
+
+class Clock:
+    """Adds up the time that each part took, over all runs of the command."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    def __call__(self, part: str) -> Clock:
+        """Name the part that is timed next."""
+        self.part = part
+        return self
+
+    def __enter__(self) -> None:
+        self.started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.part] = self.seconds.get(self.part, 0.0) + time.monotonic() - self.started
+        write_atomic(self.file, json.dumps(self.seconds, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
