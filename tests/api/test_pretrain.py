@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from eventfm.api.pretraining import RunResult, pretrain, untrained
 from eventfm.config import ConfigError
-from eventfm.data.build import fingerprint
 from eventfm.data.collection import CollectionError, open_collection
 from eventfm.data.windows import WindowError
 from eventfm.deployment.predict import load
@@ -69,7 +68,7 @@ def test_metrics_and_config(trained: RunResult) -> None:
 def test_encoder_says_what_it_was_trained_on(trained: RunResult, store: Path) -> None:
     card = read_card(trained.encoder)
     collection = open_collection(store)
-    assert card.trained_on == tuple(f"r{n:02d} {fingerprint(collection, n)}" for n in range(8))
+    assert card.trained_on == tuple(f"r{n:02d} {collection.entries[n].fingerprint}" for n in range(8))
     assert card.representation == {"name": "voxel_grid", "num_bins": 5, "span": "window"}
     assert (card.input_size, card.in_channels, card.method) == ((32, 32), 5, "difference")
     assert card.sensor["width"] == 32

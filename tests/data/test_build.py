@@ -13,7 +13,6 @@ from eventfm.data.build import (
     Samples,
     TeacherInput,
     build_samples,
-    fingerprint,
     open_source,
     resolve_target,
     scenes_of,
@@ -155,18 +154,18 @@ def test_fingerprint_tells_the_content_not_the_name_or_format(tmp_path: Path) ->
     convert(tmp_path / "one.h5", tmp_path / "other.npz")
     save_recordings(tmp_path / "many.h5", {"x": recording(5), "y": recording(6), "z": recording(5, count=601)})
     collections = [open_collection(tmp_path / name) for name in ("one.h5", "other.npz", "many.h5")]
-    one, other, x = (fingerprint(collection, 0) for collection in collections)
+    one, other, x = (collection.entries[0].fingerprint for collection in collections)
     assert one == other == x
-    assert len({x, fingerprint(collections[2], 1), fingerprint(collections[2], 2)}) == 3
+    assert len({x, collections[2].entries[1].fingerprint, collections[2].entries[2].fingerprint}) == 3
 
 
 def test_identity_lists_name_and_content(tmp_path: Path) -> None:
     path = store(tmp_path / "a.h5", 2)
     collection = open_collection(path)
-    expected = tuple(f"::r{n:02d} {fingerprint(collection, n)}" for n in range(2))
+    expected = tuple(f"::r{n:02d} {collection.entries[n].fingerprint}" for n in range(2))
     assert built(path=str(path)).identity == expected
     single = save_recording(tmp_path / "alone.h5", recording(0))
-    assert built(path=str(single)).identity == (f"alone.h5 {fingerprint(collection, 0)}",)
+    assert built(path=str(single)).identity == (f"alone.h5 {collection.entries[0].fingerprint}",)
 
 
 def test_split_and_fold_choose(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from eventfm.api.pretraining import untrained
 from eventfm.api.probe_report import print_table, write_probe_report
 from eventfm.api.settings import nested
 from eventfm.config import Config, ConfigError
-from eventfm.data.build import fingerprint
 from eventfm.data.collection import Collection, labels_of, open_collection
 from eventfm.data.pairs import write_grid
 from eventfm.data.transforms import Geometry
@@ -124,7 +123,7 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
     for baseline in config.baselines:
         log.info("counts, %s", baseline)
         scores.append(score("counts", baseline, BASELINES[baseline], [counts] * len(protocol), labels, protocol))
-    prints = [fingerprint(collection, number) for number in range(len(collection.entries))]
+    prints = [entry.fingerprint for entry in collection.entries]
     for name, label in names.items():
         encoders = _load_for(name, protocol)
         overlap |= _overlaps(collection, prints, encoders, protocol, config.allow_overlap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from eventfm.api.run_config import RunConfig
@@ -46,7 +47,7 @@ def write_run_report(
     last: Mapping[str, Any] = records[-1] if records else {}
     sections = [
         Section("What this is", text=_summary(config, card, pictures.samples, last)),
-        *progress_sections(records, pictures),
+        *progress_sections(records, pictures.latest(), _whose(pictures.samples)),
         Section("Decisions", tables=[Table(["what", "value", "why"], result.decisions)]),
         *_problems(pictures.samples),
         Section("Settings", settings=config.model_dump(mode="json")),
@@ -66,15 +67,22 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
 
 
-def progress_sections(records: list[dict[str, Any]], pictures: RunPictures, title: str = "") -> list[Section]:
-    """Return how a run went and what its network sees now."""
-    latest = pictures.latest()
-    whose = "Held-out samples" if pictures.samples.held_out else "Training samples (nothing was held out)"
+def progress_sections(
+    records: list[dict[str, Any]], latest: Path | None, whose: str, before: str = ""
+) -> list[Section]:
+    """Return how a run went and what its network sees now: `latest`, a picture of `whose` samples.
+
+    `before` stands before both headings.
+    """
     seen = [(f"{whose}: {SEEN}", read_picture(latest))] if latest is not None else []
     return [
-        Section(f"{title}How it went", pictures=[("", curves(records, CURVES))] if records else []),
-        Section(f"{title}What it sees", pictures=seen),
+        Section(f"{before}How it went", pictures=[("", curves(records, CURVES))] if records else []),
+        Section(f"{before}What it sees", pictures=seen),
     ]
+
+
+def _whose(samples: Samples) -> str:
+    return "Held-out samples" if samples.held_out else "Training samples (nothing was held out)"
 
 
 def _problems(samples: Samples) -> list[Section]:

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from eventfm.api.run_config import RunConfig
-from eventfm.api.run_report import CURVES, SEEN, read_metrics
+from eventfm.api.run_report import progress_sections, read_metrics
 from eventfm.deployment.report import Section, Table, write_report
 from eventfm.engine.distributed import world
 from eventfm.engine.run_folder import RunFolder, RunFolderError, write_atomic
 from eventfm.models.atomic import replace_folder
 from eventfm.models.encoder import read_card
-from eventfm.visualization.curves import curves
-from eventfm.visualization.files import read_picture
 
 if TYPE_CHECKING:
     from eventfm.api.pretraining import RunResult
@@ -74,13 +72,7 @@ def write_stages_report(out: Path, stages: Stages) -> None:
              last.get("features/effective_rank"), f"{folder.path.name}/report.html")
         )  # fmt: skip
         latest = max((folder.path / "pictures").glob("step_*.png"), default=None)
-        sections += [
-            Section(f"Stage {name}: how it went", pictures=[("", curves(records, CURVES))] if records else []),
-            Section(
-                f"Stage {name}: what it sees",
-                pictures=[(f"Samples of the run: {SEEN}", read_picture(latest))] if latest else [],
-            ),
-        ]
+        sections += progress_sections(records, latest, "Samples of the run", f"Stage {name}: ")
     columns = ["stage", "method", "steps", "loss", "loss, held out", "effective rank", "its own report"]
     text = (
         "Stages run in order, each from the encoder of the one before; encoder/ is the last one's. Losses of different "

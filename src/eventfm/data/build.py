@@ -32,7 +32,6 @@ __all__ = [
     "Source",
     "TeacherInput",
     "build_samples",
-    "fingerprint",
     "open_source",
     "resolve_target",
     "scenes_of",
@@ -126,11 +125,6 @@ def resolve_target(collection: Collection, config: DataConfig) -> Target:
         return "events"
     tracks = [entry.recording.tracks for entry in collection.entries]
     return "frames" if all("frames" in t and len(t["frames"].times) > 1 for t in tracks) else "events"
-
-
-def fingerprint(collection: Collection, number: int) -> str:
-    """Return `Entry.fingerprint` of recording `number`."""
-    return collection.entries[number].fingerprint
 
 
 def _cut(
