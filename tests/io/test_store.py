@@ -1,6 +1,7 @@
 """The native store: everything comes back, nothing is half written."""
 
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from eventfm.io import (
     ArrayTrack,
     FormatError,
     WriteError,
+    hdf5_file,
     list_recordings,
     open_recording,
     save_recording,
@@ -259,7 +261,7 @@ def test_each_process_opens_the_file_itself(tmp_path, recording):
     expected = len(found.events(*found.t_range))
     child = os.fork()
     if child == 0:
-        os._exit(0 if len(found.events(*found.t_range)) == expected and found._file._process == os.getpid() else 1)
+        os._exit(0 if len(found.events(*found.t_range)) == expected and found._file._handle.process == os.getpid() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -295,3 +297,43 @@ def test_no_text_of_variable_length(tmp_path, recording):
         open_recording(path)
     with pytest.raises(FormatError, match="at most 60000"):
         save_recording(tmp_path / "b.h5", recording[0], provenance={"note": "a" * 70_000})
+
+
+def _open_files():
+    return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
+def test_recordings_of_a_store_share_one_handle_and_give_it_back(tmp_path, recording):
+    path = save_recordings(tmp_path / "many.h5", {f"r{i}": recording[0] for i in range(6)})
+    gc.collect()
+    before = _open_files()
+    found = [open_recording(f"{path}::{name}") for name in list_recordings(path)]
+    for each in found:
+        assert each.events(*each.t_range).t[0] == recording[1].t[0]
+        each.tracks["frames"].read(0)
+    assert _open_files() == before + 1
+    del found, each
+    gc.collect()
+    assert _open_files() == before
+
+
+def test_few_groups_and_data_sets_stay_open(tmp_path, recording, monkeypatch):
+    monkeypatch.setattr(hdf5_file, "MAX_OPEN", 10)
+    path = save_recordings(tmp_path / "many.h5", {f"r{i}": recording[0] for i in range(6)})
+    found = [open_recording(f"{path}::{name}") for name in list_recordings(path)]
+    for _ in range(2):
+        for each in found:
+            np.testing.assert_array_equal(each.events_by_index(0, 5000).t, recording[1].t)
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_DATASET | h5py.h5f.OBJ_GROUP) <= 10
+
+
+def test_a_file_that_is_replaced_is_read_anew_and_the_old_one_stays_readable(tmp_path, recording, make_events):
+    path = save_recording(tmp_path / "a.h5", recording[0])
+    old = open_recording(path)
+    old.events_by_index(0, 1)
+    other = make_events(300)
+    save_recording(path, ArrayRecording(other, {}, "aedat4"), overwrite=True)
+    new = open_recording(path)
+    assert (old.num_events, new.num_events) == (5000, 300)
+    np.testing.assert_array_equal(new.events_by_index(0, 300).t, other.t)
+    np.testing.assert_array_equal(old.events_by_index(0, 5000).t, recording[1].t)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import h5py as _h5py
 import hdf5plugin  # noqa: F401  (registers the blosc, zstd and lz4 filters)
@@ -18,29 +20,51 @@ from eventfm.io.contract import DamagedFileError, FormatError
 
 h5py: Any = _h5py
 """h5py, which has no types; the other modules take it from here."""
+MAX_OPEN = 8192
+"""Groups and data sets of a file that stay open, about 25 kB each; a store may have a million."""
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 class Hdf5File:
-    """A file by path; the handle is opened at first use in each process and never pickled."""
+    """A file by path, opened at first use in each process and never pickled; one handle serves all that read it.
 
-    def __init__(self, path: Path) -> None:
+    Without `chunk_cache` no decompressed chunk is kept: that is for files of many small recordings, each read as a
+    whole, whose caches would fill the memory.
+    """
+
+    def __init__(self, path: Path, chunk_cache: bool = True) -> None:
         self.path = path
-        self._handle: Any = None
-        self._process = 0
-        self._found: dict[str, Any] = {}
+        self.chunk_cache = chunk_cache
+        self._handle: _Handle | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_handle": None, "_process": 0, "_found": {}}
+        return {**self.__dict__, "_handle": None}
 
     def __getitem__(self, name: str) -> Any:
         """Return the group or data set called `name`; `"/"` is the root."""
-        if self._handle is None or self._process != os.getpid():
-            self._handle = h5py.File(self.path, "r")
-            self._process, self._found = os.getpid(), {}
-        if name not in self._found:
-            self._found[name] = self._handle[name]
-        return self._found[name]
+        if self._handle is None or self._handle.process != os.getpid():
+            self._handle = _handle_of(self.path, self.chunk_cache)
+        return self._handle.find(name)
+
+
+class _Handle:
+    """An open file; `find` returns a group or data set by its name, and keeps those open that were last asked for."""
+
+    def __init__(self, path: Path, chunk_cache: bool) -> None:
+        file = h5py.File(path, "r") if chunk_cache else h5py.File(path, "r", rdcc_nbytes=0)
+        self.process = os.getpid()
+        self.find: Callable[[str], Any] = lru_cache(maxsize=MAX_OPEN)(file.__getitem__)
+
+
+_HANDLES: WeakValueDictionary[tuple[int, ...], _Handle] = WeakValueDictionary()
+
+
+def _handle_of(path: Path, chunk_cache: bool) -> _Handle:
+    """Return the handle of what now is at `path`: a file that has been replaced is another one."""
+    stat = path.stat()
+    key = (os.getpid(), chunk_cache, stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    found = _HANDLES.get(key)
+    return found if found is not None else _HANDLES.setdefault(key, _Handle(path, chunk_cache))
 
 
 class Hdf5Track:

@@ -109,8 +109,8 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> IndexedRe
         name, identifier = str(path), ""
     file_path = Path(name)
     require_hdf5(file_path)
-    # One handle serves all looks: a store of thousands is opened once per recording, so each look counts.
-    file = Hdf5File(file_path)
+    # One handle serves all looks: a store of thousands is looked at once per recording, so each look counts.
+    file = Hdf5File(file_path, chunk_cache=not identifier)
     with reading(file_path):
         _require_version(file["/"])
         many = file[ID_GROUP] if ID_GROUP in file["/"] else {}
