@@ -37,28 +37,23 @@ class Config(BaseModel):
             raise ConfigError("\n".join(_explain(cls, item, where) for item in error.errors())) from None
 
 
-def load_recipe(name: str | Path) -> dict[str, Any]:
+def load_recipe(name: str | Path, variant: str | None = None) -> dict[str, Any]:
     """Return the values of a recipe that ships with eventfm, by name, or of a YAML file, by path.
 
     A recipe may name another one under `base`, by name or by a path from its own folder: it is then that one but for
-    what it says itself, mapping by mapping. A base has no base, so that two files tell all.
+    what it says itself, mapping by mapping. A base has no base, so that two files tell all. Under `variants` it may
+    name changes to itself, of which `variant` chooses one.
 
     Raises:
-        ConfigError: No such recipe or file, the file is not a mapping, or a base has a base.
+        ConfigError: No such recipe, file or variant, the file is not a mapping, or a base has a base.
     """
-    path = _recipe_path(name)
-    values = _read_recipe(path)
-    if "base" not in values:
+    values = _with_base(_recipe_path(name))
+    variants = values.pop("variants", {})
+    if variant is None:
         return values
-    own = {key: value for key, value in values.items() if key != "base"}
-    base_name = str(values["base"])
-    base = path.parent / base_name if Path(base_name).suffix in _YAML else base_name
-    inherited = _read_recipe(_recipe_path(base))
-    if "base" in inherited:
-        raise ConfigError(
-            f"{path} builds on {base_name!r}, which has a base itself; name {inherited['base']!r} instead"
-        )
-    return apply_overrides(inherited, own)
+    if variant not in variants:
+        raise ConfigError(f"recipe {name} has no variant {variant!r}{did_you_mean(variant, list(variants))}")
+    return apply_overrides(values, variants[variant])
 
 
 def recipe_names() -> list[str]:
@@ -97,6 +92,21 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         else:
             out[head] = value
     return out
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    values = _read_recipe(path)
+    if "base" not in values:
+        return values
+    own = {key: value for key, value in values.items() if key != "base"}
+    base_name = str(values["base"])
+    base = path.parent / base_name if Path(base_name).suffix in _YAML else base_name
+    inherited = _read_recipe(_recipe_path(base))
+    if "base" in inherited:
+        raise ConfigError(
+            f"{path} builds on {base_name!r}, which has a base itself; name {inherited['base']!r} instead"
+        )
+    return apply_overrides(inherited, own)
 
 
 def _recipe_path(name: str | Path) -> Path:

@@ -10,6 +10,7 @@ from torch import nn
 from eventfm.engine.optim import (
     build_optimizer,
     clip_gradients,
+    decayed,
     gradient_norm,
     parameter_groups,
     schedule,
@@ -39,6 +40,15 @@ def test_schedule_stays_between_its_bounds(num_steps, fraction, step):
     if step >= warmup:
         assert value >= 0.01 - 1e-12
         assert schedule(step + 1, num_steps, warmup, 0.1, 0.01) <= value + 1e-12
+
+
+def test_decay_by_epoch_is_the_published_one():
+    # ScaleEvent: 0.9 times the rate from one epoch to the next, and no warm-up.
+    got = [decayed(step, 10, 0, 2e-6, 0.9) for step in range(30)]
+    np.testing.assert_allclose(got, [2e-6] * 10 + [1.8e-6] * 10 + [1.62e-6] * 10)
+    assert [decayed(step, 2.5, 0, 1.0, 0.5) for step in range(6)] == [1, 1, 1, 0.5, 0.5, 0.25]
+    assert decayed(29, 10, 0, 2e-6, 0.9, 1.9e-6) == 1.9e-6
+    np.testing.assert_allclose([decayed(step, 10, 4, 1.0, 0.9) for step in range(5)], [0, 0.25, 0.5, 0.75, 1])
 
 
 def model():

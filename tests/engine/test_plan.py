@@ -96,3 +96,10 @@ def test_the_place_among_the_ranks_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("RANK", "zero")
     with pytest.raises(ValueError, match="whole numbers"):
         current_world()
+
+
+def test_the_rate_falls_by_epochs_where_that_is_asked_for():
+    cosine = resolve(settings(lr=0.5, epochs=2, warmup_steps=0), 10, World())
+    steps = resolve(settings(lr=0.5, epochs=2, warmup_steps=0, epoch_decay=0.9, min_lr=0.46), 10, World())
+    assert [steps.lr_at(step) for step in (0, 9, 10, 19)] == pytest.approx([0.5, 0.5, 0.46, 0.46])
+    assert cosine.lr_at(10) == pytest.approx(0.25)

@@ -25,6 +25,17 @@ def schedule(step: int, num_steps: int, warmup_steps: int, lr: float, min_lr: fl
     return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+def decayed(
+    step: int, steps_per_epoch: float, warmup_steps: int, lr: float, factor: float, min_lr: float = 0.0
+) -> float:
+    """Return the learning rate of `step`: linear from 0 to `lr` over the warm-up, and `factor` times it each epoch.
+
+    It falls at the ends of epochs, counted from the first step, and never below `min_lr`.
+    """
+    rate = max(min_lr, lr * factor ** int(step / steps_per_epoch))
+    return rate * step / warmup_steps if step < warmup_steps else rate
+
+
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], rules: Sequence[ParameterRule], weight_decay: float
 ) -> list[dict[str, Any]]:

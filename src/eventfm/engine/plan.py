@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from eventfm.engine.distributed import World
+from eventfm.engine.optim import decayed, schedule
 from eventfm.engine.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,16 @@ class Plan:
     lr: float
     min_lr: float
     warmup_steps: int
+    epoch_decay: float | None
     precision: str
     device: torch.device
     decisions: tuple[Decision, ...]
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of `step`."""
+        if self.epoch_decay is None:
+            return schedule(step, self.num_steps, self.warmup_steps, self.lr, self.min_lr)
+        return decayed(step, self.steps_per_epoch, self.warmup_steps, self.lr, self.epoch_decay, self.min_lr)
 
 
 def resolve(settings: TrainSettings, batches_per_epoch: int, world: World) -> Plan:
@@ -69,7 +77,8 @@ def resolve(settings: TrainSettings, batches_per_epoch: int, world: World) -> Pl
     if world.rank == 0:
         for decision in decisions:
             log.info("%s = %s (%s)", *decision)
-    return Plan(num_steps, steps_per_epoch, lr, settings.min_lr, warmup_steps, precision, device, decisions)
+    decay, low = settings.epoch_decay, settings.min_lr
+    return Plan(num_steps, steps_per_epoch, lr, low, warmup_steps, decay, precision, device, decisions)
 
 
 def _num_steps(settings: TrainSettings, steps_per_epoch: float) -> tuple[int, str]:

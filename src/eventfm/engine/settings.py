@@ -46,7 +46,9 @@ class TrainSettings(Config):
     base_lr: PositiveFloat = 1e-3
     """Peak learning rate for 256 samples per step, used where `lr` is `auto`."""
     min_lr: float = Field(default=0.0, ge=0.0)
-    """Learning rate that the cosine ends at."""
+    """Learning rate that the run ends at, or never falls below with `epoch_decay`."""
+    epoch_decay: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Factor of the learning rate from one epoch to the next, in place of half a cosine over the run."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Steps of linear warm-up; give this or `warmup_fraction`."""
     warmup_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)

@@ -18,7 +18,7 @@ from eventfm.engine.guard import FiniteGuard, StopRequest
 from eventfm.engine.hooks import Hooks
 from eventfm.engine.loggers import BestEffort, Logger, open_loggers
 from eventfm.engine.loss_scale import LossScale
-from eventfm.engine.optim import build_optimizer, schedule, set_lr
+from eventfm.engine.optim import build_optimizer, set_lr
 from eventfm.engine.parallel import prepare
 from eventfm.engine.plan import Decision, resolve
 from eventfm.engine.reporter import Reporter
@@ -110,7 +110,7 @@ def train(
 
         stopping = False
         while step < plan.num_steps and not stopping:
-            lr = schedule(step, plan.num_steps, plan.warmup_steps, plan.lr, plan.min_lr)
+            lr = plan.lr_at(step)
             set_lr(optimizer, lr)
             with seeded(settings.seed, step, place.rank, plan.device):
                 values, stopping = take_step(Progress(step, plan.num_steps))

@@ -23,6 +23,7 @@ from eventfm.methods.pairing import Grid, auto_patch, check_published, taught_to
 from eventfm.models import build_backbone
 from eventfm.models.configs import BackboneConfig
 from eventfm.models.contrast_heads import Predictor, Projector, TeacherProjection
+from eventfm.models.encoder import without_fusion
 from eventfm.models.layer_rates import layer_decay, layer_grafted
 from eventfm.models.layers import NO_DECAY
 from eventfm.models.position_queue import PositionQueue
@@ -329,4 +330,5 @@ def assemble(
 
 
 def _backbone(config: BackboneConfig, in_channels: int, image_size: Grid) -> Backbone:
-    return build_backbone(config.name, in_channels, image_size, **{**config.arguments, "fusion": False})
+    plain = without_fusion(config)
+    return build_backbone(plain.name, in_channels, image_size, **plain.arguments)
