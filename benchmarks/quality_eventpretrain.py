@@ -19,19 +19,17 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from quality import pictures, pretraining, rows
+from quality import pictures, pretraining
+from quality.jobs import learning, scoring, workers
 from quality.memory import remembering
 from quality.report import write_report
-from quality.results import kept
-from quality.settings import BACKBONES, ENCODED, FINE_TUNED, Settings
+from quality.settings import BACKBONES, Settings
 from quality.teacher import train_teacher
 
-from eventfm.deployment.predict import LoadedEncoder
 from eventfm.engine.run_folder import write_atomic
 
 
@@ -61,56 +59,14 @@ def main() -> None:
     with clock("teacher"):
         files = sorted((out / "pictures" / "unlabelled").iterdir())
         train_teacher(out / "teacher", pictures.read_pictures(files), settings)
-    with remembering() as open_once:
-        with clock("tokens"):
-            pretraining.cache_tokens(out, settings)
-        data = rows.open_data(given.data, out, settings, open_once)
-        do_rows(out, data, settings, clock)
+    with clock("tokens"), remembering():
+        pretraining.cache_tokens(out, settings)
+    with workers(given.data.absolute(), out, settings) as do:
+        with clock("pretraining; counts and teacher scored"):
+            do(learning(settings))
+        with clock("encoders probed and fine-tuned"):
+            do(scoring())
     write_report(out, settings)
-
-
-def do_rows(out: Path, data: list[rows.Data], settings: Settings, clock: Clock) -> None:
-    """Do the rows that are not there yet, seed by seed."""
-
-    def row(name: str, part: rows.Data, way: str, seed: int, compute: Callable[[], dict[str, object]]) -> None:
-        file = out / "rows" / f"{name}-{part.name}-{way}-{seed}.json"
-        with clock(f"{name}, {'probe' if way == 'linear' else 'fine-tuning'}"):
-            found = kept(file, compute)
-        print(f"{name}, seed {seed}, {part.name}, {way}: {100 * found['accuracy']:.1f} %", flush=True)
-
-    def chosen(name: str, part: rows.Data, encoder: LoadedEncoder, seed: int) -> list[float]:
-        """Return the learning rates of fine-tuning, chosen with the first seed and the same for all."""
-        file = out / "chosen" / f"{name}-{part.name}.json"
-        with clock(f"{name}, choosing the rate of fine-tuning"):
-            return list(kept(file, lambda: rows.learning_rates(part, encoder, seed, settings))["lrs"])
-
-    for part in data:
-        for way in ("linear", "few"):
-            row("counts", part, way, 0, lambda part=part, way=way: rows.baseline(part, way, settings))
-            if part.name == "cifar":
-                row("teacher", part, way, 0, lambda part=part, way=way: rows.teacher_scored(out, part, way, settings))
-    for seed in settings.seeds:
-        for name in pretraining.RUNS:
-            with clock(f"pretraining, {name}"):
-                kept(
-                    out / "pretrained" / f"{name}-{seed}.json",
-                    lambda n=name, s=seed: pretraining.run(out, n, s, settings),
-                )
-        for part in data:
-            for name in dict.fromkeys((*ENCODED, *FINE_TUNED)):
-                encoder = pretraining.encoder(out, name, seed)
-                if name in ENCODED:
-                    row(name, part, "linear", seed, lambda p=part, e=encoder: rows.probe(p, e))
-                if name in FINE_TUNED:
-                    lrs = chosen(name, part, encoder, seed)
-                    row(
-                        name,
-                        part,
-                        "few",
-                        seed,
-                        lambda p=part, e=encoder, s=seed, lr=lrs: rows.tuned(p, e, s, settings, lr),
-                    )
-        write_report(out, settings)
 
 
 def claim(out: Path, settings: Settings) -> None:

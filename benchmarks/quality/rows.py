@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import parallel_config
 from numpy.typing import NDArray
 
 from eventfm.api.evaluating import BASELINES, count_features, features_of
@@ -94,9 +93,7 @@ def require_apart(data: Data, encoder: LoadedEncoder) -> None:
 def baseline(data: Data, way: str, settings: Settings) -> dict[str, Any]:
     """Return the best classifier on log counts of events, all of them named; with few labels or all."""
     protocol = data.protocol if way == "linear" else data.few_parts(settings, 0)
-    # The grid of settings in two threads: the support vector machine takes minutes and lets go of the interpreter.
-    with parallel_config("threading", n_jobs=2):
-        found = {name: _scored(model, data.counts, data, protocol) for name, model in BASELINES.items()}
+    found = {name: _scored(model, data.counts, data, protocol) for name, model in BASELINES.items()}
     best = max(found, key=lambda name: found[name]["accuracy"])
     return {**found[best], "best": best, "all": {name: values["accuracy"] for name, values in found.items()}}
 
