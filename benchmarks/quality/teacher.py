@@ -59,7 +59,7 @@ def train_teacher(folder: Path, pictures: NDArray[np.uint8], settings: Settings)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         log.append({"epoch": epoch, "loss": float(np.mean(losses)), "seconds": time.monotonic() - started})
         print(f"teacher, epoch {epoch}: loss {log[-1]['loss']:.3f}, {log[-1]['seconds']:.0f} s", flush=True)
         state = {"model": model.state_dict(), "head": head.state_dict(), "optimizer": optimizer.state_dict()}

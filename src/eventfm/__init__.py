@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         prepare_teacher,
         pretrain,
         simulate_corpus,
+        visualize,
     )
     from eventfm.events import EventBatch, Events, Sensor
     from eventfm.io import open_recording
@@ -47,6 +48,7 @@ __all__ = [
     "prepare_teacher",
     "pretrain",
     "simulate_corpus",
+    "visualize",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -63,6 +65,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "prepare_teacher",
             "pretrain",
             "simulate_corpus",
+            "visualize",
         ],
         "events": ["EventBatch", "Events", "Sensor"],
         "io": ["open_recording"],

@@ -230,6 +230,26 @@ def embed(
 
 
 @app.command()
+def visualize(
+    encoder: Annotated[Path, typer.Argument(help="Folder of an encoder, or of a run.")],
+    recording: Annotated[str, typer.Argument(help="The recording to look at.")],
+    settings: Settings = None,
+) -> None:
+    """Draw an encoder's tokens: eventfm visualize ENCODER RECORDING out=FILE.png [teacher=NAME] [at=0.5,2 ...].
+
+    Keys: out, teacher (a name on the model hub or a folder, which reads the frames), at (seconds since the first
+    event), anchors, clusters, density=1,2,4, window.*, format, sensor, on_error, device.
+    """
+    from eventfm import api
+    from eventfm.config import ConfigError, parse_overrides
+
+    values = parse_overrides(settings or [])
+    if not isinstance(values.get("out"), str):
+        raise ConfigError("out=FILE.png is required: the picture to write")
+    print(f"wrote {api.visualize(encoder, recording, **values).path}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the corpus, the runs and the report.")] = Path("out/demo"),
     seeds: Annotated[int, typer.Option(help="How many times the experiment is repeated.")] = 3,

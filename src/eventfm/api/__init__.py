@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eventfm.api.pretraining import pretrain
     from eventfm.api.recordings import convert, info
     from eventfm.api.simulating import simulate_corpus
+    from eventfm.api.visualizing import visualize
     from eventfm.api.weights import export_weights, import_weights
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "prepare_teacher",
     "pretrain",
     "simulate_corpus",
+    "visualize",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -40,6 +42,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "pretraining": ["pretrain"],
         "recordings": ["convert", "info"],
         "simulating": ["simulate_corpus"],
+        "visualizing": ["visualize"],
         "weights": ["export_weights", "import_weights"],
     },
 )

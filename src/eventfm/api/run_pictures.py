@@ -42,10 +42,6 @@ class RunPictures:
         self.folder.mkdir(exist_ok=True)
         save_picture(self.folder / f"step_{step:07d}.png", self.draw(objective))
 
-    def latest(self) -> Path | None:
-        """Return the newest picture, if there is one."""
-        return max(self.folder.glob("step_*.png"), default=None)
-
     @torch.no_grad()
     def draw(self, objective: Any) -> NDArray[np.uint8]:
         """Return one picture with a row per sample: what went in, what the method made of it, and the tokens."""

@@ -47,7 +47,7 @@ def write_run_report(
     last: Mapping[str, Any] = records[-1] if records else {}
     sections = [
         Section("What this is", text=_summary(config, card, pictures.samples, last)),
-        *progress_sections(records, pictures.latest(), _whose(pictures.samples)),
+        *progress_sections(records, pictures.folder, _whose(pictures.samples)),
         Section("Decisions", tables=[Table(["what", "value", "why"], result.decisions)]),
         *_problems(pictures.samples),
         Section("Settings", settings=config.model_dump(mode="json")),
@@ -68,17 +68,26 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def progress_sections(
-    records: list[dict[str, Any]], latest: Path | None, whose: str, before: str = ""
+    records: list[dict[str, Any]], pictures: Path, whose: str, before: str = ""
 ) -> list[Section]:
-    """Return how a run went and what its network sees now: `latest`, a picture of `whose` samples.
+    """Return how a run went, and what its network saw at the start and sees now, drawn in the folder `pictures`.
 
-    `before` stands before both headings.
+    The pictures are of `whose` samples; `before` stands before both headings.
     """
-    seen = [(f"{whose}: {SEEN}", read_picture(latest))] if latest is not None else []
+    files = sorted(pictures.glob("step_*.png"))
+    seen = [
+        (f"{whose}, {_when(file)}" + (f": {SEEN}" if file == files[0] else ""), read_picture(file))
+        for file in dict.fromkeys((files[0], files[-1]) if files else ())
+    ]
     return [
         Section(f"{before}How it went", pictures=[("", curves(records, CURVES))] if records else []),
         Section(f"{before}What it sees", pictures=seen),
     ]
+
+
+def _when(picture: Path) -> str:
+    step = int(picture.stem.removeprefix("step_"))
+    return f"after {step} steps" if step else "before the first step"
 
 
 def _whose(samples: Samples) -> str:

@@ -71,8 +71,7 @@ def write_stages_report(out: Path, stages: Stages) -> None:
             (folder.path.name, card.method, last.get("step"), last.get("loss"), last.get("held_out/loss"),
              last.get("features/effective_rank"), f"{folder.path.name}/report.html")
         )  # fmt: skip
-        latest = max((folder.path / "pictures").glob("step_*.png"), default=None)
-        sections += progress_sections(records, latest, "Samples of the run", f"Stage {name}: ")
+        sections += progress_sections(records, folder.path / "pictures", "Samples of the run", f"Stage {name}: ")
     columns = ["stage", "method", "steps", "loss", "loss, held out", "effective rank", "its own report"]
     text = (
         "Stages run in order, each from the encoder of the one before; encoder/ is the last one's. Losses of different "

@@ -113,8 +113,8 @@ class BestEffort:
 def open_loggers(
     folder: RunFolder, last_step: int, tensorboard: bool, trackers: Iterable[str], config: Mapping[str, Any]
 ) -> list[Logger]:
-    """Return the loggers of a run that has done `last_step` steps; for rank 0 only."""
-    loggers: list[Logger] = [JsonLines(folder.metrics, last_step)]
+    """Return the loggers of a run that has done `last_step` steps; for rank 0 only. A run without any starts anew."""
+    loggers: list[Logger] = [JsonLines(folder.metrics, last_step or -1)]
     if tensorboard:
         loggers.append(BestEffort("TensorBoard", lambda: TensorBoard(folder.path / "tensorboard", last_step)))
     for name in trackers:

@@ -36,6 +36,15 @@ class Reporter:
         self.metrics: dict[str, float] = {}
         self._steps, self._seconds, self._since = 0, 0.0, time.perf_counter()
 
+    def start(self) -> None:
+        """Look at what a new run starts from, which its end is compared with."""
+        figures = self._validate(0)
+        if self._hooks.validate is None:
+            self._on_main(self._hooks.pictures, 0)
+        if figures:
+            self._write(0, {"epoch": 0.0, **figures})
+        self._since = time.perf_counter()
+
     def after(self, step: int, lr: float, stopping: bool) -> None:
         """Report on and save the run after `step` steps, where it is time to.
 
@@ -88,7 +97,7 @@ class Reporter:
 
     def _log(self, step: int, lr: float, figures: Mapping[str, float]) -> None:
         samples = self._settings.batch_size
-        self.metrics = {
+        metrics = {
             "epoch": step / self._plan.steps_per_epoch,
             **self._state.window.flush(),
             "lr": lr,
@@ -100,6 +109,10 @@ class Reporter:
             **figures,
         }
         self._steps, self._seconds = 0, 0.0
+        self._write(step, metrics)
+
+    def _write(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics = metrics
         for logger in self._loggers:
             logger.write(step, self.metrics)
         if self._hooks.on_log is not None and is_main():

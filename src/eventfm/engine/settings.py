@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from eventfm.config import Config
 
@@ -35,8 +35,8 @@ class TrainSettings(Config):
     """Settings of one run of the training loop."""
 
     # What is learnt.
-    num_steps: PositiveInt | None = None
-    """Optimiser steps of the whole run; give this or `epochs`."""
+    num_steps: NonNegativeInt | None = None
+    """Optimiser steps of the whole run; give this or `epochs`. With 0 the encoder is kept as it is at the start."""
     epochs: PositiveInt | None = None
     """Passes over the data; give this or `num_steps`."""
     batch_size: PositiveInt = 256

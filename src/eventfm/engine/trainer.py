@@ -108,6 +108,8 @@ def train(
         feed = Feed(source, first_step * micro, plan.num_steps * micro, plan.device)
         take_step = Stepper(prepared, state, feed, stop, plan, micro, settings.clip_norm)
 
+        if step == 0:
+            reporter.start()
         stopping = False
         while step < plan.num_steps and not stopping:
             lr = plan.lr_at(step)
