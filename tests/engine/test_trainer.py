@@ -159,8 +159,8 @@ def test_a_step_that_is_not_finite_is_skipped(tmp_path):
     objective = Broken()
     hooks = Hooks(validate=lambda net, step: seen.append(copy.deepcopy(net.state_dict())) or {}, validate_every=1)
     train(objective, batches_for(settings), settings, tmp_path / "run", hooks=hooks)
-    assert_same_bits(seen[2], seen[3])
-    assert not torch.equal(seen[3]["head.weight"], seen[4]["head.weight"])
+    assert_same_bits(seen[3], seen[4])  # the first is from before the first step
+    assert not torch.equal(seen[4]["head.weight"], seen[5]["head.weight"])
     assert objective.num_updates == 9
     assert metrics(tmp_path / "run")[-1]["skipped"] == 1
     assert all(np.isfinite(losses(tmp_path / "run")))
@@ -234,7 +234,7 @@ def test_recomputed_blocks_give_the_same_run_and_run_twice(tmp_path):
 
 
 def test_best_checkpoint_is_kept_exported_and_ended_with(tmp_path):
-    values = {2: 0.5, 4: 0.9, 6: 0.7, 8: float("nan"), 10: 0.9}
+    values = {0: 0.1, 2: 0.5, 4: 0.9, 6: 0.7, 8: float("nan"), 10: 0.9}
     seen, exported = {}, []
 
     def validate(objective, step):
@@ -256,8 +256,8 @@ def test_best_checkpoint_is_kept_exported_and_ended_with(tmp_path):
     assert torch.equal(exported[-1][1], seen[4])
     kept = sorted(path.name for path in (tmp_path / "run/checkpoints").glob("step_*"))
     assert kept == ["step_00000004", "step_00000010"]
-    assert metrics(tmp_path / "run")[3]["val_accuracy"] == 0.9
-    assert metrics(tmp_path / "run")[7]["val_accuracy"] is None
+    assert metrics(tmp_path / "run")[4]["val_accuracy"] == 0.9
+    assert metrics(tmp_path / "run")[8]["val_accuracy"] is None
     assert objective.training
 
 
@@ -271,6 +271,9 @@ def test_hooks_are_called_when_they_should(tmp_path):
     )
     run(tmp_path / "run", hooks=hooks, log_every=5)
     assert calls == [
+        ("validate", 0),
+        ("pictures", 0),
+        ("log", 0, False),
         ("log", 5, True),
         ("validate", 6),
         ("pictures", 6),
@@ -279,6 +282,38 @@ def test_hooks_are_called_when_they_should(tmp_path):
         ("pictures", 10),
         ("log", 10, True),
     ]
+
+
+def test_a_run_killed_before_its_first_checkpoint_says_once_where_it_started(tmp_path):
+    hooks = Hooks(validate=lambda objective, step: {"val_x": float(step)}, validate_every=100)
+    for _ in range(2):
+        settings = settings_of(save_every=100)
+        stop = Hooks(validate=hooks.validate, validate_every=100, on_log=_kill_at(3))
+        with pytest.raises(KeyboardInterrupt):
+            train(ToyObjective(), batches_for(settings), settings, tmp_path / "run", hooks=stop)
+    run(tmp_path / "run", hooks=hooks, save_every=100)
+    assert [line["step"] for line in metrics(tmp_path / "run")].count(0) == 1
+    assert metrics(tmp_path / "run")[0]["val_x"] == 0.0
+
+
+def _kill_at(last):
+    def on_log(step, line):
+        if step >= last:
+            raise KeyboardInterrupt
+
+    return on_log
+
+
+def test_a_run_of_no_steps_keeps_what_it_starts_from(tmp_path):
+    looked, exported = [], []
+    hooks = Hooks(
+        validate=lambda objective, step: looked.append(step) or {"val_x": 1.0},
+        export=lambda objective, step: exported.append((step, objective.head.weight.detach().clone())),
+    )
+    before, result = run(tmp_path / "run", hooks=hooks, num_steps=0, warmup_steps=0)
+    assert (result.step, result.interrupted, looked) == (0, False, [0])
+    assert exported[0][0] == 0
+    assert torch.equal(exported[0][1], before.head.weight)
 
 
 def test_mistakes_in_hooks_and_batches_have_clear_errors(tmp_path):

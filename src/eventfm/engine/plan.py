@@ -97,7 +97,7 @@ def _lr(settings: TrainSettings) -> tuple[float, str]:
 
 def _warmup(settings: TrainSettings, num_steps: int) -> tuple[int, str]:
     if settings.warmup_steps is not None:
-        if settings.warmup_steps >= num_steps:
+        if settings.warmup_steps >= max(1, num_steps):
             raise ValueError(
                 f"expected warmup_steps below the {num_steps} steps of the run, got {settings.warmup_steps}: "
                 "the peak learning rate would never be reached"
