@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "prepare_teacher",
         "pretrain",
         "simulate_corpus",
+        "visualize",
     ]
     for name in eventfm.__all__:
         assert callable(getattr(eventfm, name))

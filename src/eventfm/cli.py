@@ -138,14 +138,19 @@ def pretrain(
 @app.command(name="import")
 def import_(
     checkpoint: Annotated[
-        Path, typer.Argument(help="An official EventPretrain checkpoint, .pth; nothing in it is run.")
+        str,
+        typer.Argument(
+            help="A checkpoint of EventPretrain, ScaleEvent, DINOv3 or DINOv2, .pth, in which nothing is run; of DINO "
+            "also a folder of transformers or a name of its hub."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the encoder.")],
     settings: Settings = None,
 ) -> None:
     """Make an encoder of official weights: eventfm import FILE.pth OUT [backbone=vit stage=con in_channels=5].
 
-    The keys say what the checkpoint is expected to be; another one is refused by name.
+    Which project they come from is seen by their names. The keys say what the checkpoint is expected to be; another
+    one is refused by name.
     """
     from eventfm import api
     from eventfm.config import parse_overrides
@@ -157,12 +162,16 @@ def import_(
 @app.command()
 def export(
     encoder: Annotated[Path, typer.Argument(help="Folder of an encoder, or of a run.")],
-    out: Annotated[Path, typer.Argument(help="The file to write, .pth.")],
+    out: Annotated[Path, typer.Argument(help="The file to write, .pth; a folder for the layout huggingface.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Of a DINOv3 or DINOv2: official, if not given, scaleevent, or huggingface."),
+    ] = None,
 ) -> None:
-    """Write an encoder in the layout of the official EventPretrain code: eventfm export ENCODER FILE.pth."""
+    """Write an encoder as the official code of its backbone reads it: eventfm export ENCODER FILE.pth."""
     from eventfm import api
 
-    print(f"wrote {api.export_weights(encoder, out)}")
+    print(f"wrote {api.export_weights(encoder, out, layout)}")
 
 
 prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True, rich_markup_mode=None)

@@ -127,12 +127,26 @@ def test_embed_names_what_is_missing_or_unknown(call: Call, store: Path) -> None
     assert "'data.fromat'; did you mean 'format'" in unknown
 
 
+def test_visualize(call: Call, trained: RunResult, store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "tokens.png"
+    answer = call("visualize", trained.out, f"{store}::r03", f"out={out}", "at=0.005,0.02", "anchors=0", "density=1,2")
+    assert (answer.status, answer.out) == (0, f"wrote {out}\n")
+    gap, side, label = 8, 240, 31
+    assert cv2.imread(str(out)).shape == (4 * (label + side) + gap, 4 * (side + gap) + gap, 3)
+    one = ["visualize", trained.out, f"{store}::r03"]
+    assert "out=FILE.png is required" in refused(call(*one))
+    assert "unknown key 'anchor'; did you mean 'anchors'" in refused(call(*one, f"out={out}", "anchor=2"))
+    assert "'density.1'" in refused(call(*one, f"out={out}", "density=1,two"))
+    assert "expected out to be a PNG" in refused(call(*one, f"out={tmp_path / 'a.jpg'}"))
+    assert "no encoder in" in refused(call("visualize", tmp_path, store, f"out={out}"))
+
+
 def test_usage_errors_and_help(call: Call) -> None:
     assert call("pretrian").status == 2
     assert call("info").status == 2
     help_ = call("--help")
     assert help_.status == 0
-    for verb in ("info", "convert", "pretrain", "evaluate", "embed", "demo"):
+    for verb in ("info", "convert", "pretrain", "evaluate", "embed", "visualize", "demo"):
         assert verb in help_.out
 
 

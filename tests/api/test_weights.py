@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from eventfm.api import export_weights, import_weights
+from eventfm.cli import app
 from eventfm.deployment.predict import load
 from eventfm.models import build_backbone
 from eventfm.models.encoder import EncoderError
-from eventfm.models.importers import CheckpointError, export_eventpretrain, write_official
+from eventfm.models.importers import CheckpointError, export_dino, export_eventpretrain, write_official
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,61 @@ def test_sizes_that_the_official_code_lacks_are_not_written(trained, tmp_path: P
     with pytest.raises(CheckpointError, match=r"64 wide"):
         export_weights(trained.out, tmp_path / "out.pth")
     assert not any(tmp_path.iterdir())
+
+
+VOXELS = {"name": "voxel_grid", "num_bins": 3}
+
+
+@pytest.fixture(scope="module")
+def dino() -> dict[str, torch.Tensor]:
+    return build_backbone("dinov3_nano", 3, 32).state_dict()
+
+
+def test_scaleevent_is_known_by_its_keys(dino: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    released = export_dino(dino, "scaleevent")
+    write_official(tmp_path / "best.pth", released, under=None)
+    card = import_weights(tmp_path / "best.pth", tmp_path / "encoder", backbone="dinov3", representation=VOXELS)
+    assert card.backbone.model_dump() == {"name": "dinov3_nano", "arguments": {"patch_size": 16}}
+    assert (card.in_channels, card.input_size, card.method) == (3, (480, 640), "scaleevent (official)")
+    assert card.parents == ("ScaleEvent encoder best.pth, stage encoder",)
+    backbone = load(tmp_path / "encoder").backbone
+    assert all(torch.equal(value, dino[key]) for key, value in backbone.state_dict().items())
+    again = torch.load(export_weights(tmp_path / "encoder", tmp_path / "again.pth", "scaleevent"), weights_only=True)
+    assert again.keys() == released.keys()
+    assert all(torch.equal(value, released[key]) for key, value in again.items())
+
+
+def test_dino_goes_through_every_layout(dino: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    write_official(tmp_path / "a.pth", export_dino(dino, "official"), under=None)
+    import_weights(tmp_path / "a.pth", tmp_path / "a", representation=VOXELS)
+    export_weights(tmp_path / "a", tmp_path / "pretrained", "huggingface")
+    card = import_weights(tmp_path / "pretrained", tmp_path / "b", representation=VOXELS)
+    assert (card.method, card.input_size) == ("dinov3 (pictures)", (224, 224))
+    written = CliRunner().invoke(app, ["export", str(tmp_path / "b"), str(tmp_path / "b.pth"), "--layout", "official"])
+    assert written.exit_code == 0, written.output
+    first, second = (torch.load(tmp_path / name, weights_only=True) for name in ("a.pth", "b.pth"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_what_of_dino_is_not_as_expected_is_refused(
+    dino: dict[str, torch.Tensor], encoder: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "a.pth", tmp_path / "encoder"
+    write_official(path, export_dino(dino, "scaleevent"), under=None)
+    with pytest.raises(CheckpointError, match=r"expected stage con of EventPretrain, but a\.pth holds a backbone"):
+        import_weights(path, out, stage="con")
+    with pytest.raises(CheckpointError, match="expected a vit, but the checkpoint is a dinov3_nano"):
+        import_weights(path, out, backbone="vit")
+    with pytest.raises(ValueError, match=r"reads 3 channels, and .*polarity_counts.* has 2"):
+        import_weights(path, out, representation={"name": "polarity_counts"})
+    with pytest.raises(CheckpointError, match="no file or folder"):
+        import_weights(tmp_path / "nothing", out)
+    with pytest.raises(CheckpointError, match="cannot read"):
+        import_weights(tmp_path / "nothing.pth", out)
+    with pytest.raises(CheckpointError, match="a vit_small is written in the layout official alone"):
+        export_weights(encoder, tmp_path / "vit.pth", "scaleevent")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
 
 
 def test_commands(official: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def assert_same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 
 def losses(out: Path) -> list[float]:
-    return [record["loss"] for record in metrics(out)]
+    return [record["loss"] for record in metrics(out) if record["step"]]  # before the first step there is none
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

@@ -23,6 +23,14 @@ BACKBONES = Registry(
         "swin_nano": "eventfm.models.swin:swin_nano",
         "swin_tiny": "eventfm.models.swin:swin_tiny",
         "swin_small": "eventfm.models.swin:swin_small",
+        "dinov3_nano": "eventfm.models.dino_sizes:dinov3_nano",
+        "dinov3_small": "eventfm.models.dino_sizes:dinov3_small",
+        "dinov3_base": "eventfm.models.dino_sizes:dinov3_base",
+        "dinov3_large": "eventfm.models.dino_sizes:dinov3_large",
+        "dinov2_nano": "eventfm.models.dino_sizes:dinov2_nano",
+        "dinov2_small": "eventfm.models.dino_sizes:dinov2_small",
+        "dinov2_base": "eventfm.models.dino_sizes:dinov2_base",
+        "dinov2_large": "eventfm.models.dino_sizes:dinov2_large",
     },
 )
 

@@ -1,5 +1,7 @@
 """Weights of other projects under this project's names, and back."""
 
+from eventfm.models.importers.dino import export_dino, import_dino
+from eventfm.models.importers.dino_names import Layout, dino_layout
 from eventfm.models.importers.eventpretrain import ImportedCheckpoint, export_eventpretrain, import_eventpretrain
 from eventfm.models.importers.files import CheckpointError, read_state, write_official
 from eventfm.models.importers.layout import Part
@@ -7,8 +9,12 @@ from eventfm.models.importers.layout import Part
 __all__ = [
     "CheckpointError",
     "ImportedCheckpoint",
+    "Layout",
     "Part",
+    "dino_layout",
+    "export_dino",
     "export_eventpretrain",
+    "import_dino",
     "import_eventpretrain",
     "read_state",
     "write_official",

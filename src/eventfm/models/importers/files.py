@@ -25,7 +25,8 @@ class CheckpointError(ValueError):
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Return the state dict of a `.pth` file, on the CPU, without running its pickle.
 
-    It is what lies under `model`, as in all official files, or the whole of a file that holds nothing but tensors.
+    It is what lies under `model`, as in EventPretrain's files, or the whole of a file that holds nothing but tensors,
+    as DINO's and ScaleEvent's.
 
     Raises:
         CheckpointError: No such file, a damaged one, one that holds other classes, or no state dict in it.
@@ -43,13 +44,19 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         state = content.get("model", content)
         if _is_state_dict(state):
             return dict(state)
-    raise CheckpointError(f"expected {path} to hold a state dict under 'model'; is it an EventPretrain checkpoint?")
+    raise CheckpointError(
+        f"expected {path} to hold a state dict under 'model', as files of EventPretrain do, or tensors alone, as "
+        "those of DINOv2, DINOv3 and ScaleEvent do"
+    )
 
 
-def write_official(path: str | Path, state: Mapping[str, Tensor], overwrite: bool = False) -> None:
-    """Write `state` to `path` as the official code reads it, `{"model": state}`, as a whole or not at all.
+def write_official(
+    path: str | Path, state: Mapping[str, Tensor], overwrite: bool = False, *, under: str | None = "model"
+) -> None:
+    """Write `state` to `path` as official code reads it, as a whole or not at all.
 
-    The tensors are written alone: a small part of a large one does not take the large one with it.
+    That is `{"model": state}` for EventPretrain's, and the state dict alone, with `under=None`, for DINO's and
+    ScaleEvent's. The tensors are written alone: a small part of a large one does not take the large one with it.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is not set.
@@ -57,7 +64,7 @@ def write_official(path: str | Path, state: Mapping[str, Tensor], overwrite: boo
     """
     tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     with atomic_file(Path(path), overwrite) as temporary:
-        torch.save({"model": tensors}, temporary)
+        torch.save(tensors if under is None else {under: tensors}, temporary)
 
 
 def _is_state_dict(state: Any) -> bool:
