@@ -7,13 +7,15 @@ file, so that a stopped benchmark goes on with the jobs that are left.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from signal import SIGTERM, signal
 from typing import Any
 
 import torch
@@ -92,7 +94,10 @@ def scoring() -> list[Job]:
 
 @contextmanager
 def workers(data: Path, out: Path, settings: Settings) -> Iterator[Callable[[Iterable[Job]], None]]:
-    """Let what is yielded do jobs: it returns when all are done, and raises what one of them raises."""
+    """Let what is yielded do jobs: it returns when all are done, and raises what one of them raises.
+
+    A job that is stopped, with the command or by the failure of another, keeps what it has.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read when a new process starts
     pool = ProcessPoolExecutor(cores, get_context("spawn"), _begin, (data, out, settings))
@@ -101,10 +106,13 @@ def workers(data: Path, out: Path, settings: Settings) -> Iterator[Callable[[Ite
         for future in as_completed([pool.submit(_do, *job) for job in jobs]):
             future.result()
 
+    signal(SIGTERM, lambda *_: sys.exit("stopped; the same command goes on from here"))
     with pool:
         try:
             yield do
         except BaseException:
+            for process in active_children():
+                process.terminate()
             pool.shutdown(cancel_futures=True)
             raise
 

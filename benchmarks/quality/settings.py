@@ -50,10 +50,10 @@ class Settings:
     span: str = "window"
     batch_size: int = 128
     lr: float = 1e-3
-    steps_difference: int = 700
+    steps_difference: int = 500
     steps_transition: int = 100
-    steps_contrast: int = 700
-    steps_joint: int = 700
+    steps_contrast: int = 500
+    steps_joint: int = 500
     decoder_dim: int = 64
     decoder_depth: int = 1
     hidden_dim: int = 256
@@ -65,7 +65,7 @@ class Settings:
     flip: float = 0.5
 
     labels_per_class: int = 10
-    tune_steps: int = 100
+    tune_steps: int = 60
     tune_batch: int = 64
     tune_lrs: tuple[float, ...] = (1e-3, 3e-3)
     tune_flip: bool = True
@@ -98,10 +98,10 @@ BACKBONES: dict[str, dict[str, Any]] = {
     # Its convolutions are on single pixels at a patch of 4: a third of the samples per second, hence fewer steps.
     "convvit": {
         "backbone": "convvit_nano",
-        "steps_difference": 500,
-        "steps_contrast": 500,
-        "steps_joint": 500,
-        "tune_steps": 60,
+        "steps_difference": 250,
+        "steps_contrast": 250,
+        "steps_joint": 250,
+        "tune_steps": 40,
     },
 }
 QUICK: dict[str, Any] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-NO_DECAY = r"(?:^|\.)(?:bias|position_bias|mask_token)$|norm\w*\.weight$"
+NO_DECAY = r"(?:^|\.)(?:bias|position_bias|position_embeddings|\w+_tokens?)$|norm\w*\.weight$"
 """Names of the parameters that weight decay leaves alone: biases, of positions as well, norms and learned tokens."""
 
 
