@@ -37,6 +37,7 @@ bench: setup
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/simulator.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/distillation_loss.py
 
 clean:
 	rm -rf $(VENV) out

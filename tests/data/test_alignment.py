@@ -1,0 +1,262 @@
+"""Warps to the event camera: hand-computed cases, and synthetic rigs that look at a picture on the sky."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from eventfm.data.alignment import (
+    CalibrationError,
+    Camera,
+    dsec_warp,
+    frame_warp,
+    homography_at_infinity,
+    inverse_depth_of,
+    m3ed_warp,
+    read_rectify_map,
+)
+
+EVENT_SIZE, FRAME_SIZE = (64, 48), (144, 108)
+EVENTS = (55.0, 54.0, 30.0, 25.0)
+FRAMES = (120.0, 122.0, 70.0, 55.0)
+
+
+def rotated(x: float, y: float, z: float) -> np.ndarray:
+    """Return a rotation by angles in radians about the three axes, in this order, by plain sines."""
+    about = []
+    for axis, angle in enumerate((x, y, z)):
+        matrix, (i, j) = np.eye(3), [(1, 2), (2, 0), (0, 1)][axis]
+        matrix[i, i] = matrix[j, j] = np.cos(angle)
+        matrix[i, j], matrix[j, i] = -np.sin(angle), np.sin(angle)
+        about.append(matrix)
+    return about[2] @ about[1] @ about[0]
+
+
+def pose(rotation: np.ndarray, translation: Any) -> np.ndarray:
+    out = np.eye(4)
+    out[:3, :3], out[:3, 3] = rotation, translation
+    return out
+
+
+def sky(directions: np.ndarray) -> np.ndarray:
+    """Return how bright it is in directions (..., 3): smooth, and in no two corners the same."""
+    x, y = directions[..., 0] / directions[..., 2], directions[..., 1] / directions[..., 2]
+    return 0.5 + 0.2 * np.sin(9 * x + 2 * y) + 0.2 * np.cos(8 * y - 3 * x)
+
+
+def rays(intrinsics: tuple[float, ...], size: tuple[int, int], distortion: Any = (0, 0, 0, 0)) -> np.ndarray:
+    """Return where every pixel looks, the lens undone by plain repetition (k1, k2, p1, p2)."""
+    fx, fy, cx, cy = intrinsics
+    u, v = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    seen_x, seen_y = (u - cx) / fx, (v - cy) / fy
+    k1, k2, p1, p2 = distortion
+    x, y = seen_x, seen_y
+    for _ in range(60):
+        r2 = x * x + y * y
+        radial = 1 + k1 * r2 + k2 * r2 * r2
+        x, y = (
+            (seen_x - 2 * p1 * x * y - p2 * (r2 + 2 * x * x)) / radial,
+            (seen_y - p1 * (r2 + 2 * y * y) - 2 * p2 * x * y) / radial,
+        )
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def assert_shows(warped: np.ndarray, expected: np.ndarray, seen: np.ndarray) -> None:
+    """Bilinear sampling and a little blur cost a hundredth of the contrast."""
+    assert seen.mean() > 0.6
+    np.testing.assert_allclose(warped[seen], expected[seen], atol=0.02)
+    assert expected[seen].std() > 0.1
+    assert not warped[~seen].any()
+
+
+def test_the_homography_by_hand() -> None:
+    event = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
+    frame = np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]])
+
+    def maps(rotation: np.ndarray, point: tuple[float, float]) -> np.ndarray:
+        x, y, w = homography_at_infinity(event, frame, rotation) @ (*point, 1)
+        return np.array([x / w, y / w])
+
+    np.testing.assert_allclose(maps(np.eye(3), (50, 40)), (160, 120))
+    np.testing.assert_allclose(maps(np.eye(3), (60, 20)), (180, 80))
+    # A quarter turn about the optical axis takes right to down: direction (0.1, 0, 1) to (0, 0.1, 1).
+    np.testing.assert_allclose(maps(rotated(0, 0, np.pi / 2), (60, 40)), (160, 140), atol=1e-9)
+    # Turned by atan(1/2) about the vertical axis, what was straight ahead is 200 / 2 pixels to the right.
+    np.testing.assert_allclose(maps(rotated(0, np.arctan(0.5), 0), (50, 40)), (260, 120), atol=1e-9)
+
+
+def test_without_lenses_and_depth_the_warp_is_the_homography() -> None:
+    event, frame = Camera.of(EVENTS, EVENT_SIZE), Camera.of(FRAMES, FRAME_SIZE)
+    rotation = rotated(0.05, -0.03, 0.1)
+    warp = frame_warp(event.directions(event.pixels()), frame, rotation, (1.0, 2.0, 3.0))
+    homography = homography_at_infinity(event.matrix, frame.matrix, rotation)
+    expected = cv2.perspectiveTransform(event.pixels().reshape(1, -1, 2), homography).reshape(48, 64, 2)
+    np.testing.assert_allclose(warp.positions, expected, atol=1e-4)
+
+
+def test_depth_by_hand() -> None:
+    """0.2 m to the side at 4 m is 0.05 of the focal length; behind the camera there is no place."""
+    event, frame = Camera.of(EVENTS, EVENT_SIZE), Camera.of(FRAMES, FRAME_SIZE)
+    directions = event.directions(event.pixels())
+    far = frame_warp(directions, frame, np.eye(3), (0.2, 0, 0)).positions
+    near = frame_warp(directions, frame, np.eye(3), (0.2, 0, 0), 0.25).positions
+    np.testing.assert_allclose(near - far, np.broadcast_to([0.05 * 120, 0], far.shape), atol=1e-4)
+    behind = frame_warp(directions, frame, np.diag([-1.0, 1, -1]))
+    assert np.isnan(behind.positions).all()
+    assert not behind.seen.any()
+    to_depth = np.array([[1, 0, 0, -30], [0, 1, 0, -25], [0, 0, 0, 55.0], [0, 0, 2.0, 0]])
+    np.testing.assert_allclose(inverse_depth_of(np.array([11.0, 0]), to_depth), [0.4, 0])  # z = f b / d = 55 / 2 / 11
+
+
+def test_lenses_undo_themselves() -> None:
+    lens = (-0.3, 0.1, 0.002, -0.001)
+    camera = Camera.of(EVENTS, EVENT_SIZE, lens)
+    directions = camera.directions(camera.pixels())
+    np.testing.assert_allclose(directions, rays(EVENTS, EVENT_SIZE, lens), atol=1e-6)
+    np.testing.assert_allclose(camera.project(directions), camera.pixels(), atol=1e-4)
+
+
+def test_frames_of_any_type() -> None:
+    camera = Camera.of(FRAMES, FRAME_SIZE)
+    still = frame_warp(camera.directions(camera.pixels()), camera, np.eye(3))
+    frame = np.random.default_rng(0).integers(1, 255, (108, 144, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(still(frame), frame)
+    assert still(frame).dtype == np.uint8
+    np.testing.assert_array_equal(still(frame[..., 0]), frame[..., 0])
+    with pytest.raises(CalibrationError, match="frames of 144x108 pixels, as they were calibrated, got 72x54"):
+        still(frame[::2, ::2])
+
+
+class Rig:
+    """A DSEC sequence: four cameras of different poses, event lenses, rectification, and what each sees of the sky."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lens = (-0.25, 0.08, 0.001, 0.0)
+        # What takes the world to each camera, and each camera to its rectified version.
+        self.poses = [
+            pose(rotated(0.02 * k, 0.03 - 0.02 * k, 0.01 * k), (0.1 * k, 0.01 * k, 0.02 * k)) for k in range(4)
+        ]
+        self.rectifying = [rotated(0.01, -0.02 * k, 0.015 * (k - 1)) for k in range(4)]
+        extrinsics: dict[str, Any] = {f"R_rect{k}": self.rectifying[k].tolist() for k in range(4)}
+        for k in range(1, 4):
+            extrinsics[f"T_{k}{k - 1}"] = (self.poses[k] @ np.linalg.inv(self.poses[k - 1])).tolist()
+        intrinsics = {}
+        for k in range(4):
+            values, size = (EVENTS, EVENT_SIZE) if k in (0, 3) else (FRAMES, FRAME_SIZE)
+            intrinsics[f"camRect{k}"] = {"camera_matrix": list(values), "resolution": list(size)}
+        depth = {"cams_03": [[1, 0, 0, -30.0], [0, 1, 0, -25.0], [0, 0, 0, EVENTS[0]], [0, 0, 1 / 0.3, 0]]}
+        self.values = {"intrinsics": intrinsics, "extrinsics": extrinsics, "disparity_to_depth": depth}
+        self.calibration = folder / "cam_to_cam.yaml"
+        self.calibration.write_text(yaml.safe_dump(self.values))
+
+    def rectified(self, camera: int) -> np.ndarray:
+        """Return the directions in the world of the pixels of a rectified camera."""
+        directions = rays(EVENTS, EVENT_SIZE) if camera in (0, 3) else rays(FRAMES, FRAME_SIZE)
+        return directions @ (self.rectifying[camera] @ self.poses[camera][:3, :3])
+
+    def raw(self, camera: int) -> np.ndarray:
+        """Return the directions in the world of the pixels of an event camera as it stores them."""
+        return rays((50.0, 50.0, 31.0, 24.0), EVENT_SIZE, self.lens) @ self.poses[camera][:3, :3]
+
+    def rectify_map(self, folder: Path, camera: int) -> Path:
+        directions = rays((50.0, 50.0, 31.0, 24.0), EVENT_SIZE, self.lens) @ self.rectifying[camera].T
+        plane = directions[..., :2] / directions[..., 2:]
+        path = folder / "rectify_map.h5"
+        with h5py.File(path, "w") as file:
+            file["rectify_map"] = (plane * EVENTS[:2] + EVENTS[2:]).astype(np.float32)
+        return path
+
+
+@pytest.mark.parametrize(("side", "event", "frame"), [("left", 0, 1), ("right", 3, 2)])
+def test_dsec_frames_fit_rectified_and_stored_events(side: Any, event: int, frame: int, tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    picture = sky(rig.rectified(frame)).astype(np.float32)
+    rectified = dsec_warp(rig.calibration, None, side=side)
+    assert_shows(rectified(picture), sky(rig.rectified(event)), rectified.seen)
+    stored = dsec_warp(rig.calibration, rig.rectify_map(tmp_path, event), side=side)
+    assert_shows(stored(picture), sky(rig.raw(event)), stored.seen)
+
+
+def test_dsec_disparity_takes_parallax_out(tmp_path: Path) -> None:
+    """A wall 3 m before the left event camera, seen by both cameras at their places."""
+    rig = Rig(tmp_path)
+    to_event = [np.block([[rig.rectifying[k], np.zeros((3, 1))], [0, 0, 0, 1]]) @ rig.poses[k] for k in range(2)]
+    expected = sky(rays(EVENTS, EVENT_SIZE))
+    event_from_frame = to_event[0] @ np.linalg.inv(to_event[1])
+    directions = rays(FRAMES, FRAME_SIZE) @ event_from_frame[:3, :3].T
+    origin = event_from_frame[:3, 3]
+    on_wall = origin + directions * ((3 - origin[2]) / directions[..., 2:])
+    picture = sky(on_wall).astype(np.float32)
+    disparity = np.full(EVENT_SIZE[::-1], 0.3 * EVENTS[0] / 3)
+    near = dsec_warp(rig.calibration, None, disparity=disparity)
+    assert_shows(near(picture), expected, near.seen)
+    points = np.concatenate([3 * rays(EVENTS, EVENT_SIZE), np.ones((48, 64, 1))], axis=-1)
+    in_frame = points @ np.linalg.inv(event_from_frame).T
+    places = in_frame[..., :2] / in_frame[..., 2:3] * FRAMES[:2] + FRAMES[2:]
+    np.testing.assert_allclose(near.positions, places, atol=1e-3)
+    far = dsec_warp(rig.calibration, None)
+    assert np.abs(far(picture) - expected)[far.seen].max() > 0.05
+    with pytest.raises(CalibrationError, match="rectify_map=None and side='left'"):
+        dsec_warp(rig.calibration, None, side="right", disparity=disparity)
+
+
+def write_m3ed(path: Path, model: str = "radtan") -> dict[str, np.ndarray]:
+    """Write the calibrations of M3ED and return the directions of every camera's pixels, in the left event camera."""
+    cameras = {
+        "prophesee/left": (EVENTS, EVENT_SIZE, (-0.1, 0.05, 0.001, -0.001), np.eye(4)),
+        "prophesee/right": (EVENTS, EVENT_SIZE, (-0.12, 0.05, 0, 0), pose(rotated(0.03, 0.01, -0.02), (0.12, 0, 0))),
+        "ovc/rgb": (FRAMES, FRAME_SIZE, (-0.2, 0.06, 0, 0.001), pose(rotated(-0.05, 0.04, 0.06), (0.05, 0.02, 0.01))),
+    }
+    looks = {}
+    with h5py.File(path, "w") as file:
+        for name, (intrinsics, size, lens, to_left) in cameras.items():
+            group = file.create_group(f"{name}/calib")
+            group["intrinsics"], group["resolution"], group["distortion_coeffs"] = intrinsics, size, lens
+            group["distortion_model"], group["camera_model"] = model, "pinhole"
+            group["T_to_prophesee_left"] = to_left
+            looks[name] = rays(intrinsics, size, lens) @ to_left[:3, :3].T
+    return looks
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_m3ed_frames_fit_stored_events(side: Any, tmp_path: Path) -> None:
+    path = tmp_path / "car_data.h5"
+    looks = write_m3ed(path)
+    picture = sky(looks["ovc/rgb"]).astype(np.float32)
+    warp = m3ed_warp(path, side=side)
+    assert_shows(warp(picture), sky(looks[f"prophesee/{side}"]), warp.seen)
+
+
+def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"cam_to_cam.*<sequence>_calibration.zip from https://dsec.ifi.uzh.ch"):
+        dsec_warp(tmp_path / "cam_to_cam.yaml", None)
+    rig = Rig(tmp_path)
+    with pytest.raises(CalibrationError, match=r"rectify_map.h5 at .*<sequence>_events_left.zip.*dsec.ifi.uzh.ch"):
+        dsec_warp(rig.calibration, tmp_path / "rectify_map.h5")
+    with pytest.raises(CalibrationError, match=r"_data.h5 at .*download it from https://m3ed.io"):
+        m3ed_warp(tmp_path / "car_data.h5")
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(CalibrationError, match="is no HDF5 file"):
+        read_rectify_map(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = [1]
+    with pytest.raises(CalibrationError, match=r"rectify_map \(H, W, 2\) in .*got \['x'\]"):
+        read_rectify_map(tmp_path / "other.h5")
+    with pytest.raises(CalibrationError, match="the group prophesee/left/calib"):
+        m3ed_warp(tmp_path / "other.h5")
+    write_m3ed(tmp_path / "fisheye.h5", "equidistant")
+    with pytest.raises(CalibrationError, match=r"model radtan in .*got 'equidistant'"):
+        m3ed_warp(tmp_path / "fisheye.h5")
+    del rig.values["extrinsics"]["T_10"]
+    rig.calibration.write_text(yaml.safe_dump(rig.values))
+    with pytest.raises(CalibrationError, match=r"expected T_10 in .*'T_21', 'T_32'"):
+        dsec_warp(rig.calibration, None)
+    rig.calibration.write_text("- 1\n")
+    with pytest.raises(CalibrationError, match=r"intrinsics and extrinsics in .*got list"):
+        dsec_warp(rig.calibration, None)
