@@ -68,3 +68,16 @@ def test_recipes(tmp_path: Path) -> None:
     file.write_text("a: [")
     with pytest.raises(ConfigError, match="not YAML"):
         load_recipe(file)
+
+
+def test_a_variant_changes_the_recipe_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("x: {y: 1, z: 2}\nvariants:\n  low: {x: {y: 0}}\n  none: {x: null}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nx: {z: 3}\nvariants: {high: {x: {y: 9}}}\n")
+    assert load_recipe(tmp_path / "a.yaml") == {"x": {"y": 1, "z": 2}}
+    assert load_recipe(tmp_path / "a.yaml", "low") == {"x": {"y": 0, "z": 2}}
+    assert load_recipe(tmp_path / "b.yaml", "low") == {"x": {"y": 0, "z": 3}}
+    assert load_recipe(tmp_path / "b.yaml", "high") == {"x": {"y": 9, "z": 3}}
+    with pytest.raises(ConfigError, match="no variant 'lo'; did you mean 'low'"):
+        load_recipe(tmp_path / "a.yaml", "lo")
+    with pytest.raises(ConfigError, match="no variant 'low'"):
+        load_recipe("difference-vit-tiny", "low")

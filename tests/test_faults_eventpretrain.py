@@ -151,6 +151,8 @@ def test_every_recipe_reaches_its_learning_rate(name: str) -> None:
     for stage, run in staged:
         train = run.train.model_copy(update={"device": "cpu", "precision": "fp32"})
         plan = resolve(train, 50, World(0, 1, 0))
+        if plan.num_steps == 0:
+            continue
         assert 0 <= plan.warmup_steps < plan.num_steps / 2, stage
         rates = [plan.lr_at(step) for step in range(plan.num_steps)]
         assert max(rates) == pytest.approx(plan.lr)

@@ -7,9 +7,10 @@ import sys
 import time
 
 import pytest
+import yaml
 
 import eventfm
-from eventfm.config import recipe_names
+from eventfm.config import RECIPES, recipe_names
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +68,13 @@ def test_help_is_quicker_than_importing_torch() -> None:
     assert helped < time.perf_counter() - started
 
 
+def load_variants(name: str) -> list[str]:
+    """Return the variants that a recipe's file, or that of its base, names."""
+    values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    base = yaml.safe_load((RECIPES / f"{values['base']}.yaml").read_text()) if "base" in values else {}
+    return list({**base, **values}.get("variants") or {})
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipes_parse_and_build(name: str) -> None:
     """Every stage of every recipe is a valid run, whose method takes the settings that are given for it."""
@@ -79,10 +87,15 @@ def test_recipes_parse_and_build(name: str) -> None:
     from eventfm.models.teachers import StoredTeacher
     from eventfm.representations import build
 
-    values, changes = read_recipe(name, {"data": "somewhere", "out": "there"})
-    stages = read_stages(values, changes, name) if values.get("stages") else []
-    runs = [run for _, run in stages] or [parse_run({k: v for k, v in values.items() if k != "stages"}, changes, name)]
+    runs = []
+    for variant in (None, *load_variants(name)):
+        values, changes = read_recipe(name, {"data": "somewhere", "out": "there", "variant": variant})
+        stages = read_stages(values, changes, name) if values.get("stages") else []
+        single = {key: value for key, value in values.items() if key != "stages"}
+        runs += [run for _, run in stages] or [parse_run(single, changes, name)]
+    dims = {"vits16": 384, "vitb16": 768, "vitl16": 1024}
     for config in runs:
+        dim = next((dims[size] for size in dims if size in str(config.teacher.name)), 512)
         assert config.data.path == "somewhere"
         size, patch, _ = resolve_sizes(config, Sensor(240, 180))
         backbone = {**config.method["backbone"], "arguments": {**config.method["backbone"].get("arguments", {})}}
@@ -92,7 +105,7 @@ def test_recipes_parse_and_build(name: str) -> None:
                 {**config.method, "backbone": backbone},
                 build(config.representation).channels,
                 size,
-                StoredTeacher(512, (14, 14), {"name": "some"}),
+                StoredTeacher(dim, (14, 14), {"name": "some"}),
             )
         assert objective.parameter_rules()
 

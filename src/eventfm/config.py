@@ -48,7 +48,7 @@ def load_recipe(name: str | Path, variant: str | None = None) -> dict[str, Any]:
         ConfigError: No such recipe, file or variant, the file is not a mapping, or a base has a base.
     """
     values = _with_base(_recipe_path(name))
-    variants = values.pop("variants", {})
+    variants = values.pop("variants", None) or {}
     if variant is None:
         return values
     if variant not in variants:

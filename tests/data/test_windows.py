@@ -76,6 +76,45 @@ def test_frame_windows_hold_exactly_the_events_that_their_frames_bound() -> None
         cut(recording([1, 2]), config)
 
 
+def at_frames(**values: object) -> WindowConfig:
+    return WindowConfig(by="frame", **values)
+
+
+def test_a_window_for_each_frame_from_it_on_or_up_to_it() -> None:
+    source = recording(list(range(0, 100, 10)), frame_times=[0, 40, 60, 90, 300])
+    after = cut(source, at_frames(duration_us=30))
+    assert [(w.start, w.stop, w.frames) for w in after] == [(0, 30, (0, 0)), (40, 70, (1, 1)), (60, 90, (2, 2))]
+    assert read(source, after[1]).t.tolist() == [40, 50, 60]
+    before = cut(source, at_frames(duration_us=30, frame_at="end"))
+    assert [(w.start, w.stop, w.frames) for w in before] == [(11, 41, (1, 1)), (31, 61, (2, 2)), (61, 91, (3, 3))]
+    assert read(source, before[0]).t.tolist() == [20, 30, 40]
+    assert shifted(after[0], source, at_frames(duration_us=30), np.random.default_rng(0)) == after[0]
+    assert len(spread(source, at_frames(duration_us=30), 7)) == 7
+    with pytest.raises(WindowError, match="windows at frames"):
+        cut(recording([1, 2]), at_frames())
+
+
+def test_windows_at_frames_by_count_hold_their_number_beside_the_frame() -> None:
+    source = recording(list(range(0, 100, 10)), frame_times=[0, 40, 90])
+    for frame_at, want in (("start", [[0, 10, 20], [40, 50, 60]]), ("end", [[20, 30, 40], [70, 80, 90]])):
+        config = at_frames(length="count", num_events=3, max_us=50, frame_at=frame_at)
+        found = [read(source, window) for window in cut(source, config)]
+        assert [events.t.tolist() for events in found] == want
+        edge = [events.window[0] if frame_at == "start" else events.window[1] - 1 for events in found]
+        assert edge == ([0, 40] if frame_at == "start" else [40, 90])
+
+
+def test_adaptive_windows_are_as_long_as_the_motion_asks_for() -> None:
+    # One patch of 4x3 pixels: three events in it are 64 per 256 pixels.
+    source = recording([0, 1, 2, 50, 80, 90, 95, 99], frame_times=[0, 40])
+    config = at_frames(length="adaptive", max_us=60, active_share=1.0)
+    windows = cut(source, config)
+    assert [(w.start, w.stop) for w in windows] == [(0, 60), (40, 100)]
+    assert [read(source, w).window for w in windows] == [(0, 3), (40, 91)]
+    lazy = at_frames(length="adaptive", max_us=60, active_share=1.0, active_threshold=200)
+    assert [read(source, w).window for w in cut(source, lazy)] == [(0, 60), (40, 100)]
+
+
 def test_difference_of_logarithms() -> None:
     first, second = np.array([[0, 51, 255]], np.uint8), np.array([[255, 51, 0]], np.uint8)
     events = Events.checked([0, 0], [0, 0], [1, 10], [0, 0], Sensor(3, 1))

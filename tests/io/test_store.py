@@ -261,7 +261,9 @@ def test_each_process_opens_the_file_itself(tmp_path, recording):
     expected = len(found.events(*found.t_range))
     child = os.fork()
     if child == 0:
-        os._exit(0 if len(found.events(*found.t_range)) == expected and found._file._handle.process == os.getpid() else 1)
+        os._exit(
+            0 if len(found.events(*found.t_range)) == expected and found._file._handle.process == os.getpid() else 1
+        )
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -317,5 +317,5 @@ def test_a_backbone_that_does_not_check_its_input_is_checked(monkeypatch):
 
 
 def test_only_methods_that_learn_from_a_teacher_are_given_one():
-    assert [name for name in METHODS if has_teacher(name)] == ["contrast", "joint", "transition"]
+    assert [name for name in METHODS if has_teacher(name)] == ["contrast", "distillation", "joint", "transition"]
     assert build_method(TINY, 3, (16, 24), teacher=None).encoder().stride == 4

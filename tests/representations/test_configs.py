@@ -44,6 +44,7 @@ def test_round_trip(representation, values):
 def test_every_registered_name_is_covered_by_the_round_trip():
     assert list(REPRESENTATIONS) == [
         "ecdp_image",
+        "event_volume",
         "evrep",
         "mem_image",
         "polarity_counts",

@@ -16,6 +16,7 @@ from eventfm.protocols import Representation
 from eventfm.representations import (
     REPRESENTATIONS,
     ECDPImage,
+    EventVolume,
     EvRep,
     MEMImage,
     PolarityCounts,
@@ -36,6 +37,8 @@ ALL = [
     ECDPImage(),
     MEMImage(),
     EvRep(),
+    EventVolume(),
+    EventVolume(span="window", coding="imagenet"),
 ]
 
 

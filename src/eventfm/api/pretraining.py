@@ -17,6 +17,7 @@ from eventfm.api.run_config import RunConfig, TeacherConfig, parse_run, read_rec
 from eventfm.api.run_pictures import RunPictures
 from eventfm.api.run_report import write_run_report
 from eventfm.api.stages import STAGES, read_stages
+from eventfm.api.starting import Start, start_of
 from eventfm.api.teaching import Teaching, open_teaching
 from eventfm.config import apply_overrides
 from eventfm.data.build import Samples, Source, build_samples, open_source
@@ -26,10 +27,9 @@ from eventfm.engine.hooks import Hooks
 from eventfm.engine.run_folder import RunFolder
 from eventfm.engine.settings import MAY_DIFFER
 from eventfm.engine.trainer import train
-from eventfm.events import Sensor
-from eventfm.methods import build_method, has_teacher
+from eventfm.methods import build_method, has_teacher, needs_activity
 from eventfm.models.configs import BackboneConfig
-from eventfm.models.encoder import EncoderCard, initialise, read_card, save_encoder, sha256_of_list
+from eventfm.models.encoder import EncoderCard, save_encoder, sha256_of_list
 from eventfm.protocols import Representation
 from eventfm.random import derive
 from eventfm.representations import VoxelGrid, describe
@@ -83,10 +83,8 @@ def run(config: RunConfig) -> RunResult:
         len(samples.training), len(samples.held_out or ()), samples.target,
     )  # fmt: skip
     _warn_of_queue(objective, len(samples.training))
-    start = read_card(config.init) if config.init is not None else None
-    if config.init is not None:
-        initialise(objective.encoder(), config.init, representation)
-    card = _card(config, representation, image_size, source.sensor, samples, teaching, start)
+    start = start_of(config, objective.encoder(), representation)
+    card = _card(config, representation, image_size, source, samples, teaching, start)
     folder = RunFolder(Path(config.out))
     pictures = RunPictures(folder.path, samples)
     identity = {
@@ -156,9 +154,15 @@ def _open(config: RunConfig) -> _Opened:
     image_size, patch, decisions = resolve_sizes(config, source.sensor)
     config = _with_sizes(config, image_size, patch)
     representation = build_representation(config.representation)
-    teaching = open_teaching(config.teacher, source) if taught else None
+    teaching = open_teaching(config.teacher, source, image_size) if taught else None
     samples = build_samples(
-        source, config.data, representation, VoxelGrid(1), image_size, teaching.input if teaching else None
+        source,
+        config.data,
+        representation,
+        VoxelGrid(1),
+        image_size,
+        teaching.input if teaching else None,
+        patch if needs_activity(config.method) else None,
     )
     objective = _build(config, representation.channels, image_size, teaching)
     if (queue := getattr(objective, "queue", None)) is not None:
@@ -210,15 +214,17 @@ def _card(
     config: RunConfig,
     representation: Representation,
     image_size: tuple[int, int],
-    sensor: Sensor,
+    source: Source,
     samples: Samples,
     teaching: Teaching | None,
-    start: EncoderCard | None,
+    start: Start | None,
 ) -> EncoderCard:
-    parents = [f"encoder {start.method} {start.weights_sha256}"] if start else []
+    parents = [start.lineage] if start else []
     parents += [f"teacher {json.dumps(teaching.identity, sort_keys=True)}"] if teaching else []
     # What an earlier stage saw, this encoder has seen too.
     seen = dict.fromkeys([*(start.trained_on if start else ()), *samples.identity])
+    tests = [f"{name}: {benchmarks}" for name, benchmarks in source.overlaps.items()]
+    sensor = source.sensor
     return EncoderCard(
         backbone=BackboneConfig.parse(config.method["backbone"], "method.backbone"),
         in_channels=representation.channels,
@@ -226,10 +232,12 @@ def _card(
         representation=describe(representation),
         window=samples.window.model_dump(mode="json"),
         sensor={"width": sensor.width, "height": sensor.height, "name": sensor.name, "inferred": sensor.inferred},
+        normalisation=samples.coding,
         parents=tuple(parents),
         method=str(config.method["name"]),
         recipe=config.model_dump(mode="json", exclude={"out"}),
         trained_on=tuple(seen),
+        overlaps=tuple(dict.fromkeys([*(start.overlaps if start else ()), *tests])),
         trained_on_sha256=sha256_of_list(seen),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
@@ -20,7 +20,7 @@ from eventfm.models.configs import BackboneConfig
 AUTO_SIDE = 128
 """Longest side of the input, pixels, where `data.image_size` is auto."""
 SMALL_SIDE = 96
-"""Up to this longest side an automatic patch is 8 pixels, beyond it the backbone's own, at least 16."""
+"""Up to this longest side an automatic patch is 8 pixels, beyond it the backbone's own, or 16 where that is smaller."""
 
 
 _PAIRS = (("num_steps", "epochs"), ("warmup_steps", "warmup_fraction"))
@@ -37,8 +37,9 @@ class TeacherConfig(Config):
     """Folder that `eventfm prepare teacher` made: its tokens stand for the teacher."""
     revision: str | None = None
     """Revision on the hub."""
-    input_size: PositiveInt | None = None
-    """Side of its square pictures, pixels; its own where it is not given."""
+    input_size: PositiveInt | tuple[PositiveInt, PositiveInt] | Literal["data"] | None = None
+    """Side or height and width of its pictures, pixels; `data`: as the inputs of the run; its own where it is not
+    given."""
     trust_remote_code: bool = False
     """Run code that comes with the weights."""
 
@@ -53,7 +54,8 @@ class RunConfig(Config):
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
     init: str | None = None
-    """Folder of an encoder whose weights the backbone starts from."""
+    """Where the backbone starts: the folder of an encoder; a DINOv2, DINOv3 or ScaleEvent checkpoint, as a file, a
+    folder of transformers or a name on the hub; or `teacher`, whose weights are then the student's too."""
     train: TrainSettings
     validate_every: PositiveInt | None = None
     """Steps between two looks at the held-out data; ten looks a run where it is not given."""
@@ -64,8 +66,9 @@ class RunConfig(Config):
 def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the values of `recipe` and the dotted overrides, short forms written out.
 
-    `data=PATH` is short for `data.path=PATH`, `teacher=NAME` for `teacher.name=NAME`. An override that counts the run
-    in steps takes the place of a recipe's epochs, and the other way round.
+    `data=PATH` is short for `data.path=PATH`, `teacher=NAME` for `teacher.name=NAME`; `variant=NAME` chooses a variant
+    of the recipe. An override that counts the run in steps takes the place of a recipe's epochs, and the other way
+    round.
 
     Raises:
         ConfigError: No such recipe, or `out` is not given.
@@ -73,7 +76,8 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> tuple[dict[
     changes = dotted(overrides)
     if "out" not in changes:
         raise ConfigError("out=FOLDER is required: where the run is kept")
-    return load_recipe(recipe), changes
+    variant = changes.pop("variant", None)
+    return load_recipe(recipe, variant), changes
 
 
 def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> RunConfig:
@@ -125,7 +129,8 @@ def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], i
     if patch != "auto" and not (isinstance(patch, int) and patch > 0):
         raise ConfigError(f"expected patch_size to be auto or a number of pixels above 0, got {patch!r}")
     if patch == "auto":
-        patch = 8 if max(height, width) <= SMALL_SIDE else max(16, _own_patch(backbone.name))
+        own = _own_patch(backbone.name)
+        patch = 8 if max(height, width) <= SMALL_SIDE else own if own > 8 else 16
         decisions.append(f"patch_size: {patch} pixels, for an input of about {width}x{height}")
     if size == "auto":
         height, width = (max(patch, side // patch * patch) for side in (height, width))

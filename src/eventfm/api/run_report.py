@@ -54,10 +54,16 @@ def write_run_report(
         Section(
             "Training data",
             text=f"{len(card.trained_on)} recordings or pictures, list hash {card.trained_on_sha256[:16]}; the whole "
-            "list is in encoder/config.json.",
+            f"list is in encoder/config.json. {_tests_among(card)}",
         ),
     ]
     write_report(folder.report, f"Run {folder.path.name}", sections)
+
+
+def _tests_among(card: EncoderCard) -> str:
+    if not card.overlaps:
+        return ""
+    return f"Benchmarks that test on some of it do not compare fairly: {'; '.join(card.overlaps)}."
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
@@ -67,9 +73,7 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
 
 
-def progress_sections(
-    records: list[dict[str, Any]], pictures: Path, whose: str, before: str = ""
-) -> list[Section]:
+def progress_sections(records: list[dict[str, Any]], pictures: Path, whose: str, before: str = "") -> list[Section]:
     """Return how a run went, and what its network saw at the start and sees now, drawn in the folder `pictures`.
 
     The pictures are of `whose` samples; `before` stands before both headings.

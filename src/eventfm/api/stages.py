@@ -12,7 +12,7 @@ from eventfm.registry import did_you_mean
 
 STAGES = "stages"
 _SHARED = ("backbone",)
-"""Keys of `method` that all stages of a recipe share."""
+"""Keys of `method` that all stages of a recipe share, though each has a method of its own."""
 
 
 def read_stages(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> list[tuple[str, RunConfig]]:
@@ -32,7 +32,8 @@ def read_stages(values: Mapping[str, Any], changes: Mapping[str, Any], where: st
         stage = key.split(".")[1]
         if stage not in recipe:
             raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, list(recipe))}")
-    _refuse_ambiguous(shared, list(recipe))
+    if any("method" in (own or {}) for own in recipe.values()):
+        _refuse_ambiguous(shared, list(recipe))
     out = Path(str(shared["out"]))
     common = {key: value for key, value in values.items() if key != STAGES}
     stages: list[tuple[str, RunConfig]] = []

@@ -34,10 +34,11 @@ class Teaching:
         return values
 
 
-def open_teaching(config: TeacherConfig, source: Source) -> Teaching | None:
+def open_teaching(config: TeacherConfig, source: Source, image_size: tuple[int, int]) -> Teaching | None:
     """Return the teacher that `config` names, or that `source` brings with it; none where there is neither.
 
-    With a cache, the network is not loaded: its tokens are read.
+    `image_size` (height, width) is that of the network's inputs, which its pictures may follow. With a cache, the
+    network is not loaded: its tokens are read.
 
     Raises:
         ConfigError: The cache was made by another teacher than the one that is named.
@@ -63,7 +64,8 @@ def open_teaching(config: TeacherConfig, source: Source) -> Teaching | None:
         return _stored(cache, cache.teacher)
     if config.name is None:
         return None
-    teacher = load_named(config)
+    size = image_size if config.input_size == "data" else config.input_size
+    teacher = load_named(config.model_copy(update={"input_size": size}))
     return Teaching(teacher, TeacherInput(teacher.input_size))
 
 
@@ -76,6 +78,8 @@ def load_named(config: TeacherConfig) -> Teacher:
     """
     if config.name is None:
         raise ConfigError("no teacher is named: give teacher=NAME, a name on the model hub or a folder")
+    if config.input_size == "data":
+        raise ConfigError("there are no inputs whose size the pictures could follow; give teacher.input_size in pixels")
     return load_teacher(
         config.name,
         input_size=config.input_size,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from eventfm.config import Config
+from eventfm.data.activity import patch_activity, patch_grid
 from eventfm.data.pairs import write_grid
 from eventfm.data.pictures import decode, resized
 from eventfm.data.problems import first_readable
@@ -74,12 +75,13 @@ class MotionConfig(Config):
 
 @dataclass(frozen=True)
 class AnimatedPictures:
-    """Samples of moving pictures (`loader.SampleSet`): `input` (C, H, W) and `target` (1, H, W).
+    """Samples of moving pictures (`loader.SampleSet`): `input` (C, H, W) and what is asked for beside it.
 
-    The target is the difference in luminance between the end and the start of the clip, without noise (EventPretrain,
-    section 3). A `teacher` is shown the picture as the sensor sees it at rest, in colour; `view` is the part of it
-    that is in the crop at the middle of the clip. Without a generator (evaluation) sample `i` is the same clip every
-    time. A picture that cannot be read is passed over for the next one.
+    That is `target` (1, H, W) and, with an `activity_patch`, `activity` (rows, cols) (see `data.activity`). The target
+    is the difference in luminance between the end and the start of the clip, without noise (EventPretrain, section 3).
+    A `teacher` is shown the picture as the sensor sees it at rest, in colour; `view` is the part of it that is in the
+    crop at the middle of the clip. Without a generator (evaluation) sample `i` is the same clip every time. A picture
+    that cannot be read is passed over for the next one.
     """
 
     pictures: tuple[Path, ...]
@@ -88,15 +90,22 @@ class AnimatedPictures:
     representation: Representation
     image_size: tuple[int, int]
     augment: AugmentConfig
-    difference: Difference = "linear"
+    difference: Difference | None = "linear"
+    """Which difference is the target; None for no target."""
     teacher: TeacherInput | None = None
+    activity_patch: int | None = None
+    """Side, in pixels of the input, of the patches whose activity is counted."""
     problems: dict[str, str] = field(default_factory=dict, compare=False)
     """What could not be read so far, and why, by name."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each array of a sample."""
-        shapes = {"input": (self.representation.channels, *self.image_size), "target": (1, *self.image_size)}
+        shapes: dict[str, tuple[int, ...]] = {"input": (self.representation.channels, *self.image_size)}
+        if self.difference:
+            shapes["target"] = (1, *self.image_size)
+        if self.activity_patch:
+            shapes["activity"] = patch_grid(self.image_size, self.activity_patch)
         return shapes | (self.teacher.shapes if self.teacher else {})
 
     def __len__(self) -> int:
@@ -131,7 +140,10 @@ class AnimatedPictures:
             geometry = draw(self.sensor, self.image_size, self.augment, rng)
             events = disturb(geometry.events(clip.events), self.augment, rng)
         write_grid(self.representation, events, geometry, out["input"])
-        out["target"][0] = geometry.difference(difference_of(clip.first, clip.last, self.difference))
+        if self.activity_patch:
+            out["activity"][...] = patch_activity(events, geometry, self.activity_patch)
+        if self.difference:
+            out["target"][0] = geometry.difference(difference_of(clip.first, clip.last, self.difference))
         if self.teacher is not None:
             halfway = path.at(self.motion.duration_us / 2)
             self.teacher.fill(scene, geometry.view(self.sensor, halfway), out, shown)

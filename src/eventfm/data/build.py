@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from eventfm.data.animate import AnimatedPictures
+from eventfm.data.build_stored import ef_imagenet_samples, volume_samples
 from eventfm.data.collection import Collection
-from eventfm.data.ef_imagenet import WINDOW_US, Image
-from eventfm.data.ef_samples import EFImageNetSamples
-from eventfm.data.loader import SampleSet
+from eventfm.data.holding_out import MANY, chosen
+from eventfm.data.mixture import MixedSamples
 from eventfm.data.opening import DataConfig, Source, open_source
 from eventfm.data.pairs import Target, WindowSamples, cut_collection, read_difference, require_scenes
 from eventfm.data.pictures import decode, picture_key
 from eventfm.data.problems import UnreadableError, first_readable
+from eventfm.data.samples import Samples
 from eventfm.data.scenes import Frame, Scene, Scenes, Still, TeacherInput
 from eventfm.data.table import CollectionError
-from eventfm.data.windows import Window, WindowConfig, WindowError
+from eventfm.data.windows import Window, WindowConfig, WindowError, read
 from eventfm.protocols import Representation
-from eventfm.representations import VoxelGrid
 
 __all__ = [
     "DataConfig",
@@ -37,28 +36,9 @@ __all__ = [
     "scenes_of",
 ]
 
-MANY = 10
-"""From this many recordings on, whole recordings are held out; of fewer, the end of each."""
 
-
-@dataclass(frozen=True)
-class Samples:
-    """The samples of a run."""
-
-    training: SampleSet
-    held_out: SampleSet | None
-    target: str
-    window: WindowConfig
-    """How a recording without frames is to be cut for this encoder: windows between frames become windows by time, of
-    their median length; of animated pictures, as long as the clips."""
-    identity: tuple[str, ...]
-    """Every recording or picture that training reads, with a hash of its content; of EF-ImageNet, with a hash of the
-    names and sizes of its files."""
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """What could not be read so far and was passed over, and why, by name."""
-        return {**self.training.problems, **(self.held_out.problems if self.held_out else {})}
+_READ_FOR_LENGTH = 50
+"""Windows that are read to say how long they typically are, where only reading tells."""
 
 
 def build_samples(
@@ -68,27 +48,40 @@ def build_samples(
     integral: Representation,
     image_size: tuple[int, int],
     teacher: TeacherInput | None = None,
+    activity_patch: int | None = None,
 ) -> Samples:
     """Return the samples of `source`; `image_size` is (height, width). With `teacher` they hold what it needs.
 
+    With `activity_patch` they hold how much happens in each patch of so many pixels a side (`data.activity`), or which
+    patches are active where the data bring that.
+
     Raises:
-        CollectionError: Animated pictures or stored samples are to have another target, representation or teacher than
-            they can; a teacher is to be shown recordings without pictures; or none of the frames can be read.
+        CollectionError: Animated pictures or stored samples are to have another target, representation, teacher or
+            activity than they can; a teacher is to be shown recordings without pictures; or no frame can be read.
         WindowError: No recording has a window to train on, windows of this kind have no frames at their ends, or the
             frames are not as large as the sensor.
         ValueError: The cache of the teacher's tokens belongs to other data.
     """
+    if source.parts:
+        return _mixed(source, representation, integral, image_size, teacher, activity_patch)
     if source.stored is not None:
-        return _stored(source, config, representation, image_size, teacher)
+        if activity_patch is not None:
+            raise CollectionError(
+                "EF-ImageNet holds sums of events and no counts, by which active patches are told; give "
+                "method.mask.by=none, or other data"
+            )
+        return ef_imagenet_samples(source, config, representation, image_size, teacher)
     if teacher is not None:
         scenes = scenes_of(source, config)
         if teacher.cache is not None:
             # Pictures are cut to the shape of the sensor only where they are animated.
-            field = scenes.field if source.collection is None else None
+            field = scenes.field if source.collection is None and source.trio is None else None
             teacher.cache.check(field=field, keys=_keys(scenes, teacher.cache.failed))
+    if source.trio is not None:
+        return volume_samples(source, config, representation, image_size, teacher, activity_patch)
     if source.collection is None:
-        return _animated(source, config, representation, image_size, teacher)
-    return _cut(source.collection, config, representation, integral, image_size, teacher)
+        return _animated(source, config, representation, image_size, teacher, activity_patch)
+    return _cut(source.collection, config, representation, integral, image_size, teacher, activity_patch)
 
 
 def scenes_of(source: Source, config: DataConfig) -> Scenes:
@@ -99,6 +92,12 @@ def scenes_of(source: Source, config: DataConfig) -> Scenes:
     """
     field = source.sensor.width, source.sensor.height
     scenes: list[Scene]
+    if source.parts:
+        each = [scenes_of(part.source, part.config).scenes for part in source.parts]
+        return Scenes(tuple(dict.fromkeys(scene for part in each for scene in part)), field)
+    if source.trio is not None:
+        trio = source.trio
+        return Scenes(tuple(Still(trio.file(one, "image")) for one in trio.trios), field)
     if source.stored is not None:
         raise CollectionError(
             "EF-ImageNet has no pictures to show to a teacher; it brings the tokens of one, which need no cache"
@@ -114,14 +113,14 @@ def scenes_of(source: Source, config: DataConfig) -> Scenes:
     return Scenes(tuple(scenes), field)
 
 
-def resolve_target(collection: Collection, config: DataConfig) -> Target:
+def resolve_target(collection: Collection, config: DataConfig) -> Target | Literal["none"]:
     """Return the target that `config` asks for.
 
-    `auto` is `frames` where every recording has at least two of them and no windows without frames are asked for.
+    `auto` is `frames` where every recording has at least two of them and no other windows are asked for.
     """
     if config.target != "auto":
         return config.target
-    if config.window.by in ("count", "whole"):
+    if config.window.by in ("count", "frame", "whole"):
         return "events"
     tracks = [entry.recording.tracks for entry in collection.entries]
     return "frames" if all("frames" in t and len(t["frames"].times) > 1 for t in tracks) else "events"
@@ -134,10 +133,11 @@ def _cut(
     integral: Representation,
     image_size: tuple[int, int],
     teacher: TeacherInput | None,
+    activity_patch: int | None,
 ) -> Samples:
     target = resolve_target(collection, config)
     window = config.window
-    if target == "frames" and window.by in ("count", "whole"):
+    if target == "frames" and window.by in ("count", "frame", "whole"):
         raise WindowError(
             f"the target 'frames' needs windows between frames, got data.window.by={window.by}; "
             "leave data.window.by out, or say data.target=events"
@@ -155,9 +155,10 @@ def _cut(
             integral,
             image_size,
             config.augment,
-            target,
+            None if target == "none" else target,
             config.difference,
             teacher,
+            activity_patch,
         )
 
     made = samples(training)
@@ -168,10 +169,18 @@ def _cut(
     entries = collection.entries
     identity = tuple(f"{entries[n].name or Path(str(config.path)).name} {entries[n].fingerprint}" for n in used)
     later = window
-    if window.by == "frames":
-        typical = int(np.median([w.stop - w.start for _, w in training]))
-        later = window.model_copy(update={"by": "time", "duration_us": typical})
+    if window.by in ("frames", "frame"):
+        later = window.model_copy(update={"by": "time", "duration_us": _typical_us(collection, training)})
     return Samples(made, samples(held_out) if held_out else None, target, later, identity)
+
+
+def _typical_us(collection: Collection, windows: list[tuple[int, Window]]) -> int:
+    """Return the median length of windows, of a few where they have to be read for that."""
+    if all(window.shorten is None for _, window in windows):
+        return int(np.median([window.stop - window.start for _, window in windows]))
+    few = [windows[i] for i in np.linspace(0, len(windows) - 1, min(len(windows), _READ_FOR_LENGTH)).astype(int)]
+    spans = [read(collection.entries[number].recording, window).window for number, window in few]
+    return int(np.median([stop - start for start, stop in filter(None, spans)]))
 
 
 def _look(samples: WindowSamples, index: int) -> None:
@@ -194,7 +203,7 @@ def _split(
     if len(collection.entries) < MANY or not holdout:
         return cut_collection(collection, window, holdout)
     windows, _ = cut_collection(collection, window)
-    kept_out = _chosen([entry.name for entry in collection.entries], holdout)
+    kept_out = chosen([entry.name for entry in collection.entries], holdout)
     training = [w for w in windows if w[0] not in kept_out]
     if not training:
         raise WindowError(
@@ -204,24 +213,19 @@ def _split(
     return training, [w for w in windows if w[0] in kept_out]
 
 
-def _chosen(names: Sequence[str], share: float) -> set[int]:
-    """Return the numbers of a `share` of `names`, at least one, chosen by their hashes."""
-    ranked = sorted(range(len(names)), key=lambda number: hashlib.sha256(names[number].encode()).digest())
-    return set(ranked[: max(1, round(share * len(ranked)))])
-
-
 def _animated(
     source: Source,
     config: DataConfig,
     representation: Representation,
     image_size: tuple[int, int],
     teacher: TeacherInput | None,
+    activity_patch: int | None,
 ) -> Samples:
     if config.target == "events":
         raise CollectionError("animated pictures are trained on the light before and after; leave data.target out")
     assert config.images is not None
     names = [path.relative_to(config.images).as_posix() for path in source.pictures]
-    held = _chosen(names, config.holdout) if round(config.holdout * len(names)) else set()
+    held = chosen(names, config.holdout) if round(config.holdout * len(names)) else set()
     kept = tuple(path for number, path in enumerate(source.pictures) if number not in held)
     rest = tuple(path for number, path in enumerate(source.pictures) if number in held)
 
@@ -233,8 +237,9 @@ def _animated(
             representation,
             image_size,
             config.augment,
-            config.difference,
+            None if config.target == "none" else config.difference,
             teacher,
+            activity_patch,
         )
 
     if rest and not any(map(_is_readable, rest)):  # a run is not to end at its first look
@@ -242,7 +247,8 @@ def _animated(
         rest = ()
     identity = tuple(f"{path.name} {_key_or_word(path)}" for path in kept)
     window = config.window.model_copy(update={"by": "time", "duration_us": config.motion.duration_us})
-    return Samples(samples(kept), samples(rest) if rest else None, "frames", window, identity)
+    target = "none" if config.target == "none" else "frames"
+    return Samples(samples(kept), samples(rest) if rest else None, target, window, identity)
 
 
 def _is_readable(path: Path) -> bool:
@@ -260,51 +266,33 @@ def _key_or_word(path: Path) -> str:
         return "unreadable"
 
 
-def _stored(
+def _mixed(
     source: Source,
-    config: DataConfig,
     representation: Representation,
+    integral: Representation,
     image_size: tuple[int, int],
     teacher: TeacherInput | None,
+    activity_patch: int | None,
 ) -> Samples:
-    stored = source.stored
-    assert stored is not None
-    expected = VoxelGrid(stored.num_bins)
-    if representation != expected:
-        raise CollectionError(
-            f"EF-ImageNet in {stored.root} holds voxel grids of {stored.num_bins} bins, scaled by their first and last "
-            f"events; give representation.name=voxel_grid representation.num_bins={stored.num_bins} "
-            f"representation.span=events, got {representation}"
+    made = {
+        part.name: build_samples(
+            part.source, part.config, representation, integral, image_size, teacher, activity_patch
         )
-    if config.target == "events" or config.difference != "linear":
+        for part in source.parts
+    }
+    targets = {name: samples.target for name, samples in made.items()}
+    if len(set(targets.values())) > 1:
         raise CollectionError(
-            "EF-ImageNet brings its target, the linear difference of frames; leave data.target and data.difference out"
+            f"expected parts of data.sources with one kind of target, got {targets}; say data.target="
         )
-    images, problems = stored.images, dict(stored.problems)
-    if teacher is not None:
-        if teacher.cache is None:
-            raise CollectionError(
-                f"EF-ImageNet in {stored.root} has no pictures to show to a teacher; "
-                + (
-                    "train with the tokens that it brings"
-                    if stored.tokens
-                    else "and no tokens of one (IMAGE_clip_emb.pt)"
-                )
-            )
-        problems |= {image.name: "has no clip_emb" for image in images if image.key not in teacher.cache}
-        images = tuple(image for image in images if image.name not in problems)
-        if not images:
-            raise CollectionError(f"none of the images of EF-ImageNet in {stored.root} is in the teacher's cache")
-    elif not stored.has_targets:
-        raise CollectionError(f"EF-ImageNet in {stored.root} has no sub_frames, so there is no target to train on")
-    held = _chosen([image.name for image in images], config.holdout) if config.holdout and len(images) > 1 else set()
-
-    def samples(chosen: list[Image], known: dict[str, str]) -> EFImageNetSamples:
-        return EFImageNetSamples(stored, tuple(chosen), image_size, config.augment, teacher, known)
-
-    training = [image for number, image in enumerate(images) if number not in held]
-    held_out = [image for number, image in enumerate(images) if number in held]
-    identity = tuple(f"{image.name} {image.digest}" for image in training)
-    window = config.window.model_copy(update={"by": "time", "duration_us": WINDOW_US})
-    made = samples(training, problems)
-    return Samples(made, samples(held_out, {}) if held_out else None, "frames", window, identity)
+    weights = tuple(part.weight for part in source.parts if part.weight is not None) or None
+    held = {name: samples.held_out for name, samples in made.items() if samples.held_out is not None}
+    first = next(iter(made.values()))
+    return Samples(
+        MixedSamples(tuple(samples.training for samples in made.values()), weights, tuple(made)),
+        MixedSamples(tuple(held.values()), names=tuple(held)) if held else None,
+        first.target,
+        first.window,
+        tuple(f"{name}/{item}" for name, samples in made.items() for item in samples.identity),
+        "; ".join(dict.fromkeys(samples.coding for samples in made.values())),
+    )

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,15 @@ class SampleSet(Protocol):
 
     def fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
         """Write sample `index` into the views `out`; `rng` draws the augmentation, None means none."""
+        ...
+
+
+@runtime_checkable
+class OrderedSamples(Protocol):
+    """A sample set with an order of its own; others come in shuffled passes (`sampler.stream`)."""
+
+    def draws(self, seed: int, start: int, stop: int) -> list[Draw]:
+        """Return positions `start` to `stop` of an endless stream that is a pure function of `seed`."""
         ...
 
 
@@ -79,7 +88,11 @@ class Loader:
                     future.cancel()
 
     def _batch(self, number: int, pool: ThreadPoolExecutor | None) -> Batch:
-        draws = stream(self.seed, len(self.samples), *rank_slice(number, self.batch_size, self.rank, self.world_size))
+        start, stop = rank_slice(number, self.batch_size, self.rank, self.world_size)
+        if isinstance(self.samples, OrderedSamples):
+            draws = self.samples.draws(self.seed, start, stop)
+        else:
+            draws = stream(self.seed, len(self.samples), start, stop)
         batch = _allocate(self.samples.shapes, len(draws))
         keys = np.array([derive(self.seed, "sample", draw.epoch, draw.index) for draw in draws], np.int64)
         _fill(self.samples, draws, keys, batch, pool)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from eventfm.config import Config
 from eventfm.data.animate import MotionConfig, find_pictures
@@ -14,18 +15,43 @@ from eventfm.data.collection import Collection, open_collection
 from eventfm.data.ef_imagenet import EFImageNet, Noise, is_ef_imagenet, open_ef_imagenet
 from eventfm.data.scenes import Tokens
 from eventfm.data.table import CollectionError
+from eventfm.data.test_sequences import overlaps
 from eventfm.data.transforms import AugmentConfig
+from eventfm.data.trio import TrioSet, is_trio, open_trio
 from eventfm.data.windows import Difference, WindowConfig
 from eventfm.events import OnError, Sensor
+
+
+class PartConfig(Config):
+    """Where one part of a mixture is, and its share; everything else is as the mixture's `DataConfig` says."""
+
+    path: str | None = None
+    labels: str | None = None
+    split: str | None = None
+    fold: int | None = None
+    exclude_fold: int | None = None
+    images: str | None = None
+    format: str | None = None
+    sensor: tuple[PositiveInt, PositiveInt] | None = None
+    name: str | None = None
+    """What it is called; the last part of its path where it is not given."""
+    weight: PositiveFloat | None = None
+    """Relative number of draws from it; by its number of samples where no part has a weight."""
 
 
 class DataConfig(Config):
     """Where the data are, and how they become samples."""
 
     path: str | None = None
-    """A recording, a store of recordings, or a folder of them; or the root of EF-ImageNet, as it was published."""
+    """A recording, a store of recordings, or a folder of them; or the root of EF-ImageNet or of a set of ScaleEvent's
+    data, as they were published."""
+    sources: tuple[PartConfig, ...] = ()
+    """Several such places to draw from in turn, in the place of `path` (`mixture.MixedSamples`)."""
+    keep_test_sequences: bool = False
+    """Train also on what DSEC, DDD17-Seg and MVSEC test on (`test_sequences`); the encoder's card then says so."""
     labels: str | None = None
-    """Table of the recordings: a CSV with the columns path, label, split, fold."""
+    """Table of the recordings: a CSV with the columns path, label, split, fold. Of ScaleEvent's data, the list of
+    sequences, its lengths beside it."""
     split: str | None = None
     """Use the recordings of this split only."""
     fold: int | None = None
@@ -44,9 +70,10 @@ class DataConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     motion: MotionConfig = MotionConfig()
     """How pictures move, where they are animated."""
-    target: Literal["auto", "frames", "events"] = "auto"
+    target: Literal["auto", "frames", "events", "none"] = "auto"
     """`frames`: grey difference of the two frames that bound the window (EventPretrain, section 3). `events`: the
-    log-intensity change that the window's own events encode, which needs no frames (eventfm's extension)."""
+    log-intensity change that the window's own events encode, which needs no frames (eventfm's extension). `none`:
+    methods that learn from a teacher alone need no target."""
     difference: Difference = "linear"
     """What is meant by the difference of two frames: of grey as it is, or of log(grey + 1/255), with grey in [0, 1]."""
     noise: Noise = "noisy"
@@ -68,6 +95,12 @@ class Source:
     pictures: tuple[Path, ...] = ()
     stored: EFImageNet | None = None
     """EF-ImageNet, whose samples are stored ready-made."""
+    trio: TrioSet | None = None
+    """ScaleEvent's data, whose volumes are stored ready-made."""
+    parts: tuple[Part, ...] = ()
+    """Of a mixture; `sensor` is then the first one's."""
+    overlaps: dict[str, str] = field(default_factory=dict)
+    """Test sequences among what there is to read, and the benchmarks that test on them."""
 
     @property
     def tokens(self) -> Tokens | None:
@@ -75,12 +108,23 @@ class Source:
         return self.stored.tokens if self.stored else None
 
 
+class Part(NamedTuple):
+    """One part of a mixture."""
+
+    name: str
+    weight: float | None
+    config: DataConfig
+    source: Source
+
+
 def open_source(config: DataConfig) -> Source:
-    """Return what `config` points at, with its sensor.
+    """Return what `config` points at, with its sensor, test sequences left out.
 
     Raises:
-        CollectionError: Nothing is pointed at, nothing is there, or pictures alone are to be chosen by a table.
+        CollectionError: Nothing is pointed at, nothing is there or left, or pictures alone are to be chosen by a table.
     """
+    if config.sources:
+        return _mixture(config)
     if config.path is None and config.images is None:
         raise CollectionError("nothing to train on: give data=PATH (recordings) or data.images=FOLDER (pictures)")
     choices = {"labels": config.labels, "split": config.split, "fold": config.fold, "exclude_fold": config.exclude_fold}
@@ -97,6 +141,8 @@ def open_source(config: DataConfig) -> Source:
             raise CollectionError(f"data.{name} belongs to recordings, and EF-ImageNet has none; leave it out")
         stored = open_ef_imagenet(Path(config.path), config.noise)
         return Source(stored.sensor, None, (), stored)
+    if is_trio(Path(config.path)):
+        return _trio(config, Path(config.path))
     collection = open_collection(
         config.path,
         labels=config.labels,
@@ -105,4 +151,55 @@ def open_source(config: DataConfig) -> Source:
         sensor=config.sensor,
         on_error=config.on_error,
     ).select(config.split, config.fold, config.exclude_fold)
-    return Source(collection.sensor, collection)
+    found = overlaps([entry.name for entry in collection.entries], config.path)
+    if found and not config.keep_test_sequences:
+        _warn_of_tests(found, len(collection.entries))
+        kept = tuple(entry for entry in collection.entries if entry.name not in found)
+        collection, found = replace(collection, entries=kept), {}
+    return Source(collection.sensor, collection, overlaps=found)
+
+
+def _trio(config: DataConfig, root: Path) -> Source:
+    for name in ("images", "split", "fold", "exclude_fold"):
+        if getattr(config, name) is not None:
+            raise CollectionError(f"data.{name} belongs to recordings, and {root} holds stored volumes; leave it out")
+    trio = open_trio(root, Path(config.labels) if config.labels is not None else None)
+    found = overlaps(trio.digests, root)
+    if found and not config.keep_test_sequences:
+        _warn_of_tests(found, len(trio.digests))
+        trio, found = trio.without(found), {}
+    return Source(trio.sensor, None, trio=trio, overlaps=found)
+
+
+def _mixture(config: DataConfig) -> Source:
+    places = set(PartConfig.model_fields) - {"name", "weight"}
+    if given := sorted(name for name in places if getattr(config, name) is not None):
+        raise CollectionError(f"data.sources says where the data are; leave data.{given[0]} out, or give it to a part")
+    weights = [part.weight for part in config.sources]
+    if None in weights and any(weights):
+        raise CollectionError(f"expected a weight for every part of data.sources or for none, got {weights}")
+    parts = []
+    for number, part in enumerate(config.sources):
+        own = config.model_copy(update={"sources": (), **{name: getattr(part, name) for name in places}})
+        name = part.name or Path(part.path or part.images or str(number)).name
+        parts.append(Part(name, part.weight, own, open_source(own)))
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise CollectionError(f"expected parts of data.sources with names of their own, got {names}; give them names")
+    found = {f"{part.name}/{name}": tests for part in parts for name, tests in part.source.overlaps.items()}
+    return Source(parts[0].source.sensor, None, parts=tuple(parts), overlaps=found)
+
+
+def _warn_of_tests(found: dict[str, str], count: int) -> None:
+    """Say what is left out.
+
+    Raises:
+        CollectionError: It is everything.
+    """
+    name, benchmarks = next(iter(found.items()))
+    said = (
+        f"{len(found)} of {count} recordings or sequences are test sequences, e.g. {name or 'this one'} ({benchmarks})"
+    )
+    if len(found) == count:
+        raise CollectionError(f"nothing is left to train on: {said}; data.keep_test_sequences=true keeps them")
+    warnings.warn(f"{said}, and are left out; data.keep_test_sequences=true keeps them", stacklevel=4)

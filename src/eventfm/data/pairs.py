@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from eventfm.data.activity import patch_activity, patch_grid
 from eventfm.data.collection import Collection, Entry
 from eventfm.data.problems import first_readable, reading
 from eventfm.data.scenes import Frame, Scene, Still, TeacherInput
@@ -26,8 +27,9 @@ class WindowSamples:
     """Windows of a collection as training samples (`loader.SampleSet`).
 
     A sample has `input` (C, H, W); `target` (1, H, W) where a `target` is asked for; `label` () where every
-    recording has one; and with a `teacher`, `view` and what it is shown (`scene_of`) or what it said. A window whose
-    picture or frames cannot be read is passed over for the next one.
+    recording has one; `activity` (rows, cols) with an `activity_patch` (see `data.activity`); and with a `teacher`,
+    `view` and what it is shown (`scene_of`) or what it said. A window whose picture or frames cannot be read is passed
+    over for the next one.
     """
 
     collection: Collection
@@ -42,6 +44,8 @@ class WindowSamples:
     target: Target | None = None
     difference: Difference = "linear"
     teacher: TeacherInput | None = None
+    activity_patch: int | None = None
+    """Side, in pixels of the input, of the patches whose activity is counted."""
     problems: dict[str, str] = field(default_factory=dict, compare=False)
     """What could not be read so far, and why, by name."""
 
@@ -53,6 +57,8 @@ class WindowSamples:
             shapes["target"] = (1, *self.image_size)
         if all(entry.label is not None for entry in self.collection.entries):
             shapes["label"] = ()
+        if self.activity_patch:
+            shapes["activity"] = patch_grid(self.image_size, self.activity_patch)
         return shapes | (self.teacher.shapes if self.teacher else {})
 
     def __len__(self) -> int:
@@ -83,6 +89,8 @@ class WindowSamples:
             clean = geometry.events(events)
             seen = disturb(clean, self.augment, rng)
         write_grid(self.representation, seen, geometry, out["input"])
+        if self.activity_patch:
+            out["activity"][...] = patch_activity(seen, geometry, self.activity_patch)
         if self.target == "events":
             write_grid(self.integral, clean, geometry, out["target"])
         elif self.target == "frames":

@@ -42,6 +42,6 @@ def rank_slice(batch: int, batch_size: int, rank: int, world_size: int) -> tuple
     return start, start + batch_size
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # each part of a mixture has its own
 def _permutation(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
     return generator(seed, "order", epoch).permutation(num_samples)

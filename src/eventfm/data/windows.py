@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from eventfm.config import Config
+from eventfm.data.adaptive import active_span
 from eventfm.events import Events, Sensor
 from eventfm.protocols import Recording
 
@@ -27,8 +28,9 @@ class WindowError(ValueError):
 class WindowConfig(Config):
     """How recordings are cut into windows."""
 
-    by: Literal["time", "count", "frames", "whole"] = "time"
-    """`time`: `duration_us` long; `count`: `num_events` long; `frames`: between two frames; `whole`: the recording."""
+    by: Literal["time", "count", "frames", "frame", "whole"] = "time"
+    """`time`: `duration_us` long; `count`: `num_events` long; `frames`: between two frames; `frame`: from each frame
+    on, or up to it; `whole`: the recording."""
     duration_us: PositiveInt = 50_000
     """Length of a window by time, microseconds."""
     stride_us: PositiveInt | None = None
@@ -37,8 +39,30 @@ class WindowConfig(Config):
     """Length of a window by count."""
     frame_gap: PositiveInt = 1
     """Frames from the first to the second that bound a window; every pair of the recording is used."""
+    length: Literal["time", "count", "adaptive"] = "time"
+    """How long windows by `frame` are: by time, by count, or until `active_share` of the sensor is active
+    (`data.adaptive`)."""
+    frame_at: Literal["start", "end"] = "start"
+    """Where the frame stands in a window by `frame`: at its start, as in ScaleEvent (section 3.1), or at its end."""
+    active_share: float = Field(default=0.3, gt=0, le=1)
+    """Share of the sensor's patches of 16x16 pixels that is to be active."""
+    active_threshold: PositiveFloat = 64.0
+    """Events per 256 pixels that make a patch active."""
+    max_us: PositiveInt = 200_000
+    """Longest window by `frame` whose length is not by time, microseconds."""
     jitter: bool = True
     """While training, each window by time or count starts up to half a stride earlier or later, drawn per epoch."""
+
+
+class Shorten(NamedTuple):
+    """How a window is shortened when it is read, from its start on or, with `backwards`, up to its end."""
+
+    num_events: int | None = None
+    """To so many events."""
+    share: float = 0.0
+    threshold: float = 0.0
+    """Else until this share of the sensor has this many events per 256 pixels."""
+    backwards: bool = False
 
 
 class Window(NamedTuple):
@@ -51,6 +75,7 @@ class Window(NamedTuple):
     """The two frames that bound the window, whose events lie in `(T_a, T_b]`."""
     limit: int | None = None
     """Where, in the units of `stop`, what follows is held out: jitter may not move the window beyond it."""
+    shorten: Shorten | None = None
 
 
 def cut(recording: Recording, config: WindowConfig) -> list[Window]:
@@ -64,6 +89,8 @@ def cut(recording: Recording, config: WindowConfig) -> list[Window]:
     """
     if config.by == "frames":
         return _between_frames(recording, config.frame_gap)
+    if config.by == "frame":
+        return _at_frames(recording, config)
     if not recording.num_events:
         return []
     first, last = recording.t_range
@@ -107,7 +134,7 @@ def spread(recording: Recording, config: WindowConfig, count: int) -> list[Windo
     windows = cut(recording, config)
     if not windows:
         raise WindowError(f"expected a recording with at least one window by {config.by}, got none: it is empty")
-    if config.by in ("frames", "whole"):
+    if config.by in ("frames", "frame", "whole"):
         return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int)]
     length, counted = windows[0].stop - windows[0].start, windows[0].counted
     first, stop = (0, recording.num_events) if counted else (recording.t_range[0], recording.t_range[1] + 1)
@@ -118,6 +145,8 @@ def spread(recording: Recording, config: WindowConfig, count: int) -> list[Windo
 
 def read(recording: Recording, window: Window) -> Events:
     """Return the events of `window`, with its time range remembered."""
+    if window.shorten is not None:
+        return _shortened(recording.events(window.start, window.stop), window.shorten)
     if not window.counted:
         return recording.events(window.start, window.stop)
     events = recording.events_by_index(window.start, min(window.stop, recording.num_events))
@@ -177,13 +206,50 @@ def grey(picture: NDArray[np.generic]) -> NDArray[np.float32]:
     return values
 
 
-def _between_frames(recording: Recording, gap: int) -> list[Window]:
+def _shortened(events: Events, how: Shorten) -> Events:
+    """Return what is left of the events of a whole window."""
+    assert events.window is not None
+    first, stop = events.window
+    if how.num_events is None:
+        span = active_span(events, how.share, how.threshold, how.backwards)
+        return events if span is None else events.between(*span)
+    if len(events) <= how.num_events:
+        return events
+    if how.backwards:
+        return events.between(int(events.t[-how.num_events]), stop)
+    return events.between(first, int(events.t[how.num_events - 1]) + 1)
+
+
+def _frame_times(recording: Recording, what: str) -> NDArray[np.int64]:
     if "frames" not in recording.tracks:
         raise WindowError(
-            f"expected a recording with frames for windows between frames, got tracks "
-            f"{sorted(recording.tracks) or 'none'}; use window.by=time and target=events"
+            f"expected a recording with frames for windows {what}, got tracks {sorted(recording.tracks) or 'none'}; "
+            "use window.by=time and target=events"
         )
-    times = recording.tracks["frames"].times
+    return recording.tracks["frames"].times
+
+
+def _at_frames(recording: Recording, config: WindowConfig) -> list[Window]:
+    """Return a window for each frame; none for a frame whose window events hardly cover."""
+    times = _frame_times(recording, "at frames")
+    backwards = config.frame_at == "end"
+    shorten = None
+    if config.length == "count":
+        shorten = Shorten(num_events=config.num_events, backwards=backwards)
+    elif config.length == "adaptive":
+        shorten = Shorten(share=config.active_share, threshold=config.active_threshold, backwards=backwards)
+    first, last = recording.t_range
+    reach = config.duration_us if config.length == "time" else min(config.max_us, max(last + 1 - first, 1))
+    windows = []
+    for number, time in enumerate(times.tolist()):
+        start, stop = (time + 1 - reach, time + 1) if backwards else (time, time + reach)
+        if min(stop, last + 1) - max(start, first) >= MIN_COVERAGE * reach:
+            windows.append(Window(start, stop, frames=(number, number), shorten=shorten))
+    return windows
+
+
+def _between_frames(recording: Recording, gap: int) -> list[Window]:
+    times = _frame_times(recording, "between frames")
     first, last = recording.t_range
     windows = []
     for a in range(len(times) - gap):

@@ -18,10 +18,11 @@ METHODS = Registry(
         "transition": "eventfm.methods.contrast:build_transition",
         "contrast": "eventfm.methods.contrast:build_contrast",
         "joint": "eventfm.methods.joint:build",
+        "distillation": "eventfm.methods.distillation:build",
     },
 )
 
-__all__ = ["METHODS", "build_method", "has_teacher"]
+__all__ = ["METHODS", "build_method", "has_teacher", "needs_activity"]
 
 
 def build_method(
@@ -48,3 +49,16 @@ def has_teacher(name: str) -> bool:
         UnknownNameError: No method of that name.
     """
     return "teacher" in inspect.signature(METHODS.get(name)).parameters
+
+
+def needs_activity(config: Mapping[str, Any]) -> bool:
+    """Return whether the method that `config` names has to be told which patches are active.
+
+    Its builder then has a function `needs_activity` of the config.
+
+    Raises:
+        UnknownNameError: No method of that name.
+        ConfigError: A key or value that the method does not know.
+    """
+    asked = getattr(METHODS.get(str(config.get("name"))), "needs_activity", None)
+    return asked is not None and bool(asked(config))

@@ -69,6 +69,8 @@ class EncoderCard(Config):
     """The whole config of the run."""
     trained_on: tuple[str, ...] = ()
     """Every file or sample that was trained on."""
+    overlaps: tuple[str, ...] = ()
+    """Test sequences of benchmarks among that, each with the benchmarks that test on it."""
     trained_on_sha256: str = ""
     """Hash of that list; filled in by `save_encoder`."""
     weights_sha256: str = ""

@@ -16,6 +16,7 @@ REPRESENTATIONS = Registry(
         "stacked_histogram": "eventfm.representations.grids:StackedHistogram",
         "ecdp_image": "eventfm.representations.count_images:ECDPImage",
         "mem_image": "eventfm.representations.count_images:MEMImage",
+        "event_volume": "eventfm.representations.event_volume:EventVolume",
         "evrep": "eventfm.representations.evrep:EvRep",
     },
 )
@@ -24,6 +25,7 @@ REPRESENTATIONS = Registry(
 if TYPE_CHECKING:
     from eventfm.representations.configs import build, describe
     from eventfm.representations.count_images import ECDPImage, MEMImage
+    from eventfm.representations.event_volume import EventVolume
     from eventfm.representations.evrep import EvRep
     from eventfm.representations.grids import PolarityCounts, StackedHistogram, VoxelGrid
 
@@ -31,6 +33,7 @@ __all__ = [
     "REPRESENTATIONS",
     "ECDPImage",
     "EvRep",
+    "EventVolume",
     "MEMImage",
     "PolarityCounts",
     "StackedHistogram",
@@ -44,6 +47,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "configs": ["build", "describe"],
         "count_images": ["ECDPImage", "MEMImage"],
+        "event_volume": ["EventVolume"],
         "evrep": ["EvRep"],
         "grids": ["PolarityCounts", "StackedHistogram", "VoxelGrid"],
     },
