@@ -64,6 +64,18 @@ def test_the_run_says_where_it_started_and_what_is_active(distilled: RunResult) 
         assert {f"held_out/{name}" for name in ("loss", "token", "intra", "cross", "cosine")} <= line.keys()
 
 
+def test_collapse_is_measured_at_three_densities_and_plotted(distilled: RunResult) -> None:
+    lines = records(distilled.out)
+    for line in lines:
+        for density in (2, 4):  # at 1 the 8 active patches of a grid of 4x4 are too few to have neighbours
+            for name in ("effective_rank", "mean_cosine", "neighbour_overlap", "cka", "teacher_effective_rank"):
+                assert np.isfinite(line[f"collapse_x{density}/{name}"])
+        assert line["collapse_x4/num_tokens"] == 4 * line["collapse_x2/num_tokens"]
+        assert not any(key.startswith("collapse_x1/") for key in line)
+    page = (distilled.out / "report.html").read_text()
+    assert "A collapsed student" in page
+
+
 def test_the_report_shows_before_and_after(distilled: RunResult) -> None:
     page = (distilled.out / "report.html").read_text()
     assert "before the first step" in page

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from eventfm.api.collapse_looks import collapse_look
 from eventfm.api.run_config import RunConfig
 from eventfm.data.loader import SampleSet, evaluation_batches
 from eventfm.engine.feed import to_device
@@ -14,6 +15,8 @@ from eventfm.protocols import Progress
 
 MAX_VALIDATION = 512
 """Held-out samples that a look at the loss uses, evenly chosen: from this many on, less than twice as many."""
+COLLAPSE_SAMPLES = 8
+"""Held-out samples on which collapse is measured."""
 LOOKS = 10
 """Looks at the held-out data in a run, where `validate_every` is not given."""
 
@@ -37,15 +40,18 @@ def look(objective: Any, step: int, held_out: SampleSet, batch_size: int) -> dic
     indices = list(range(len(held_out)))[:: max(1, len(held_out) // MAX_VALIDATION)]
     totals: dict[str, float] = {}
     features, seen = [], 0
+    figures: dict[str, float] = {}
     for batch in evaluation_batches(held_out, min(64, batch_size), indices):
         batch = to_device(batch, device)
         size = len(batch["key"])
         outputs = objective(batch, Progress(step, step))
         for name, value in outputs.items():
             totals[name] = totals.get(name, 0.0) + float(value) * size
+        if not seen:
+            figures |= collapse_look(objective, {name: value[:COLLAPSE_SAMPLES] for name, value in batch.items()})
         features.append(objective.encoder()(batch["input"]).tokens.mean(1).float())
         seen += size
-    figures = {f"held_out/{name}": total / seen for name, total in totals.items()}
+    figures |= {f"held_out/{name}": total / seen for name, total in totals.items()}
     joined = torch.cat(features)
     if not joined.isfinite().all():
         raise ValueError(

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eventfm.api.collapse_looks import collapse_records
 from eventfm.api.run_config import RunConfig
 from eventfm.api.run_pictures import RunPictures
 from eventfm.data.build import Samples
 from eventfm.deployment.report import Section, Table, write_report
 from eventfm.engine.run_folder import RunFolder
 from eventfm.models.encoder import EncoderCard
+from eventfm.visualization.collapse_plot import collapse_plot
 from eventfm.visualization.curves import curves
 from eventfm.visualization.files import read_picture
 
@@ -25,6 +27,9 @@ CURVES = {
         "held_out/zero_loss",
         "held_out/chance_loss",
     ],
+    "Terms of the distillation": ["token", "intra", "cross"],
+    "Distillation beside the teacher's mean token": ["held_out/loss", "held_out/mean_token_loss"],
+    "Active patches": ["active_share", "held_out/active_share"],
     "Own teacher token against those of other pictures, share picked": ["accuracy", "held_out/accuracy", "chance"],
     "Cosine with the own teacher token": ["positive_cosine", "held_out/positive_cosine"],
     "Effective rank of held-out features": ["features/effective_rank"],
@@ -83,10 +88,25 @@ def progress_sections(records: list[dict[str, Any]], pictures: Path, whose: str,
         (f"{whose}, {_when(file)}" + (f": {SEEN}" if file == files[0] else ""), read_picture(file))
         for file in dict.fromkeys((files[0], files[-1]) if files else ())
     ]
+    logged = {title: keys for title, keys in CURVES.items() if any(key in line for line in records for key in keys)}
     return [
-        Section(f"{before}How it went", pictures=[("", curves(records, CURVES))] if records else []),
+        Section(f"{before}How it went", pictures=[("", curves(records, logged))] if logged else []),
         Section(f"{before}What it sees", pictures=seen),
+        *_collapse(collapse_records(records), before),
     ]
+
+
+def _collapse(records: list[dict[str, Any]], before: str) -> list[Section]:
+    if not records:
+        return []
+    last = [record for record in records if record["step"] in (records[0]["step"], records[-1]["step"])]
+    text = (
+        "Whether the active tokens of a held-out sample stay as different from each other as the teacher's, at one, "
+        "two and four times as many tokens a side (eventfm's figures; see evaluation.collapse). A collapsed student "
+        "has an effective rank of 0 and a mean cosine of 1."
+    )
+    plots = [("over the steps", collapse_plot(records)), ("over the density of tokens", collapse_plot(last, "density"))]
+    return [Section(f"{before}Collapse", text=text, pictures=plots)]
 
 
 def _when(picture: Path) -> str:

@@ -183,27 +183,12 @@ class StructureDistillation(nn.Module):
             "weight": compared.active.float(),
         }
 
-    def _compared(self, batch: Batch) -> _Compared:
-        if self.layers:
-            tokens, grid = self.backbone.tokens_at(batch["input"], self.layers), self._grid(batch["input"])
-        else:
-            features = self.backbone(batch["input"])
-            tokens, grid = [features.tokens], features.grid
-        taught = taught_tokens(batch, self.teacher, grid).chunk(max(1, len(self.layers)), dim=2)
-        return _Compared([self.projection(t) for t in tokens], list(taught), self._active(batch, grid), grid)
+    def active(self, batch: Batch, grid: Grid) -> Tensor:
+        """Return which patches count, (B, N) bool, over the student's `grid`.
 
-    def _loss(self, student: list[Tensor], compared: _Compared) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum, and the mean of each term over layers."""
-        each = [
-            structure_terms(own, taught, compared.active, self.form, terms=tuple(self.weights))._asdict()
-            for own, taught in zip(student, compared.teacher, strict=True)
-        ]
-        terms = {name: torch.stack([layer[name] for layer in each]).mean() for name in self.weights}
-        total = torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum()
-        return total, {name: value.detach() for name, value in terms.items()}
-
-    def _active(self, batch: Batch, grid: Grid) -> Tensor:
-        """Return which patches count, (B, N) bool."""
+        Raises:
+            ValueError: The batch does not say, or over another grid.
+        """
         if self.mask == "none":
             return torch.ones(len(batch["input"]), grid[0] * grid[1], dtype=torch.bool, device=batch["input"].device)
         key = "active" if self.mask == "stored" else "activity"
@@ -220,6 +205,25 @@ class StructureDistillation(nn.Module):
         if self.mask == "share":
             return active_share(found, self.share)
         return active_patches(found, self.threshold)
+
+    def _compared(self, batch: Batch) -> _Compared:
+        if self.layers:
+            tokens, grid = self.backbone.tokens_at(batch["input"], self.layers), self._grid(batch["input"])
+        else:
+            features = self.backbone(batch["input"])
+            tokens, grid = [features.tokens], features.grid
+        taught = taught_tokens(batch, self.teacher, grid).chunk(max(1, len(self.layers)), dim=2)
+        return _Compared([self.projection(t) for t in tokens], list(taught), self.active(batch, grid), grid)
+
+    def _loss(self, student: list[Tensor], compared: _Compared) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum, and the mean of each term over layers."""
+        each = [
+            structure_terms(own, taught, compared.active, self.form, terms=tuple(self.weights))._asdict()
+            for own, taught in zip(student, compared.teacher, strict=True)
+        ]
+        terms = {name: torch.stack([layer[name] for layer in each]).mean() for name in self.weights}
+        total = torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum()
+        return total, {name: value.detach() for name, value in terms.items()}
 
     def _grid(self, x: Tensor) -> Grid:
         return x.shape[2] // self.backbone.stride, x.shape[3] // self.backbone.stride
