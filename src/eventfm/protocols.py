@@ -19,7 +19,11 @@ sample) only; `index` (B,) int64; and, where the data has them, `target` (B, 1, 
 
 For a teacher: `teacher_picture` (B, 3, h, w) float32, sRGB in [0, 1], what the whole sensor looks at; or
 `teacher_tokens` (B, N, D) float32, what the teacher said of it; and `view` (B, 5) float32, the part of that picture
-that `input` shows: left, top, right, bottom from 0 to 1, and 1 where it is flipped left to right."""
+that `input` shows: left, top, right, bottom from 0 to 1, and 1 where it is flipped left to right.
+
+For methods that ask where something happened: `activity` (B, rows, cols) float32, the events under each patch of
+`input` per 256 pixels of the sensor; or `active` (B, rows, cols) float32, 1 where the data say that a patch is active
+and 0 elsewhere."""
 
 
 @runtime_checkable

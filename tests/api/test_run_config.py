@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from eventfm.api.run_config import RunConfig, read_run_config, resolve_sizes
+from eventfm.api.run_config import RunConfig, TeacherConfig, read_run_config, resolve_sizes
 from eventfm.api.settings import dotted, nested
+from eventfm.api.teaching import load_named
 from eventfm.config import ConfigError, parse_overrides
 from eventfm.events import Sensor
+from eventfm.methods import needs_activity
 
 TINY = "difference-vit-tiny"
 
@@ -131,3 +133,18 @@ def test_steps_take_the_place_of_epochs_and_the_other_way_round() -> None:
     assert train("difference-vit-tiny", train={"epochs": 2}) == (None, 2)
     with pytest.raises(ConfigError, match="one of num_steps and epochs"):
         train("difference-vit-tiny", train={"epochs": 2, "num_steps": 5})
+
+
+def test_the_size_of_a_teachers_pictures() -> None:
+    for size in (224, (96, 128), "data", None):
+        assert read(**{"teacher.input_size": size}).teacher.input_size == size
+    with pytest.raises(ConfigError, match=r"teacher\.input_size"):
+        read(**{"teacher.input_size": "date"})
+    with pytest.raises(ConfigError, match=r"no inputs whose size.*teacher\.input_size in pixels"):
+        load_named(TeacherConfig(name="some", input_size="data"))
+
+
+def test_methods_that_ask_where_something_happened() -> None:
+    assert needs_activity({"name": "distillation"})
+    assert not needs_activity({"name": "distillation", "mask": {"by": "none"}})
+    assert not any(needs_activity({"name": name}) for name in ("difference", "contrast", "transition", "joint"))

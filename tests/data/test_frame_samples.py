@@ -61,7 +61,27 @@ def test_a_sample_has_the_frame_at_its_start_and_the_activity_of_its_own_window(
     spans = [stop - start for start, stop in lengths]
     assert spans[0] > 3 * spans[-1]  # the later, the faster
     assert samples.window.by == "time"
-    assert min(spans) <= samples.window.duration_us <= max(spans)
+    read_all = [read(samples.training.entry(n).recording, samples.training.windows[n][1]).window for n in range(16)]
+    assert samples.window.duration_us == int(np.median([stop - start for start, stop in read_all]))
+
+
+def test_windows_at_frames_keep_out_of_what_is_held_out(store: Path) -> None:
+    # Frames are 10 ms apart and windows may be 30 ms long: those that reach into what is held out are in neither part.
+    samples = built(store, holdout=0.2)
+    for number in range(2):
+        training, held = (
+            [window for n, window in part.windows if n == number] for part in (samples.training, samples.held_out)
+        )
+        assert [window.frames[0] for window in training] == [0, 1, 2, 3]
+        assert [window.frames[0] for window in held] == [6, 7]
+        assert max(window.stop for window in training) <= min(window.start for window in held)
+
+
+def test_backwards_in_time_a_window_still_has_its_own_frame(store: Path) -> None:
+    samples = built(store, augment={"crop_min": 1, "flip": 0, "time_flip": 1.0, "erase": 0, "add": 0})
+    batch = next(Loader(samples.training, 16, seed=0)(0))
+    for index, picture in zip(batch["index"].tolist(), batch["teacher_picture"], strict=True):
+        assert round(255 * float(picture.mean())) == 20 * (index % 8)
 
 
 def test_crops_and_flips_move_activity_with_the_events(store: Path) -> None:

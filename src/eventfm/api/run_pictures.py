@@ -19,6 +19,7 @@ from eventfm.visualization.dense import hide_patches, signed_limit, signed_map
 from eventfm.visualization.features import pca_maps
 from eventfm.visualization.files import save_picture
 from eventfm.visualization.panel import panel
+from eventfm.visualization.tokens import pca_pictures
 
 NUM_SHOWN = 4
 
@@ -70,16 +71,34 @@ def _rows(objective: Any, batch: Batch) -> list[list[Cell]]:
         for i, row in enumerate(rows):
             row += _drawn({name: image[i] for name, image in images.items()}, stride)
     if hasattr(objective, "inspect"):
-        seen = objective.inspect(batch)
-        teacher = pca_maps(seen["teacher"].float().cpu().numpy(), _grid(seen["teacher_grid"]))
-        rows_in, columns_in = batch["input"].shape[2:]
-        for i, row in enumerate(rows):
-            if "teacher_picture" in batch:
-                picture = batch["teacher_picture"][i].permute(1, 2, 0).float().cpu().numpy()
-                row.append(("teacher's picture", np.rint(255 * picture.clip(0, 1)).astype(np.uint8)))
-            row.append(("teacher, PCA", _enlarged(teacher[i], max(1, rows_in // teacher.shape[1]))))
-            agreement = seen["similarity"][i].reshape(_grid(seen["student_grid"])).float().cpu().numpy()
-            row.append(("agreement", _enlarged(signed_map(agreement, 1.0), max(1, columns_in // agreement.shape[1]))))
+        for row, cells in zip(rows, _compared(objective, batch), strict=True):
+            row += cells
+    return rows
+
+
+def _compared(objective: Any, batch: Batch) -> list[list[Cell]]:
+    """Return, for each sample, what the teacher was shown and said, and what the student says beside it."""
+    seen = objective.inspect(batch)
+    height, width = batch["input"].shape[2:]
+    taught = seen["teacher"].unflatten(1, _grid(seen["teacher_grid"])).float().cpu().numpy()
+    own = seen["student"].unflatten(1, _grid(seen["student_grid"])).float().cpu().numpy()
+    in_its_words = hasattr(objective, "active")  # the student's tokens are to be the teacher's, not to name them
+    pictures = pca_pictures([*taught, *own] if in_its_words else [*taught])
+    rows: list[list[Cell]] = []
+    for i, teacher in enumerate(pictures[: len(taught)]):
+        row: list[Cell] = []
+        if "teacher_picture" in batch:
+            picture = batch["teacher_picture"][i].permute(1, 2, 0).float().cpu().numpy()
+            row.append(("teacher's picture", np.rint(255 * picture.clip(0, 1)).astype(np.uint8)))
+        row.append(("teacher, PCA", _enlarged(teacher, max(1, height // teacher.shape[0]))))
+        if in_its_words:
+            student = pictures[len(taught) + i]
+            row.append(("student, same colours", _enlarged(student, max(1, height // student.shape[0]))))
+            active = seen["weight"][i].reshape(student.shape[:2]).float().cpu().numpy()
+            row.append(("active patches", _enlarged(signed_map(active, 1.0), max(1, width // active.shape[1]))))
+        agreement = seen["similarity"][i].reshape(_grid(seen["student_grid"])).float().cpu().numpy()
+        row.append(("agreement", _enlarged(signed_map(agreement, 1.0), max(1, width // agreement.shape[1]))))
+        rows.append(row)
     return rows
 
 

@@ -84,9 +84,9 @@ class EventVolume:
 def _percentile(ranked: Any, percentile: float) -> Any:
     """Return the percentile of `ranked` (N,), sorted numbers of numpy or torch, linear between ranks.
 
-    One formula for both, in float32, so that they agree to the last bit.
+    One formula for both, all of it in float32, so that they agree to the last bit.
     """
     place = (len(ranked) - 1) * percentile / 100
     low = int(place)
     high = min(low + 1, len(ranked) - 1)
-    return ranked[low] + (ranked[high] - ranked[low]) * float(np.float32(place - low))
+    return ranked[low] + (ranked[high] - ranked[low]) * np.float32(place - low)
