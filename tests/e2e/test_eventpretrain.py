@@ -170,7 +170,7 @@ def test_stages_killed_in_the_second_end_as_if_never_killed(
     for stage in ("1_difference", "2_transition", "3_contrast"):
         ours, theirs = out / stage, straight / stage
         assert lines(ours) == lines(theirs)
-        assert [record["step"] for record in lines(ours)] == [1, 2, 3, 4]
+        assert [record["step"] for record in lines(ours)] == [0, 1, 2, 3, 4]
         assert weights(ours) == weights(theirs)
         assert card(ours) == card(theirs)
     assert weights(out) == weights(out / "3_contrast")

@@ -38,10 +38,10 @@ CURVES = {
 }
 SEEN = (
     "events summed over the window; for masked modelling what the network saw, the standardised target and what it "
-    "drew for the hidden patches; with a teacher its picture where it is at hand, its tokens for this view and, blue for "
-    "like and vermilion for unlike, how the network's tokens agree with them; for distillation the student's tokens in "
-    "the teacher's colours, and the patches that count; at last the network's own tokens. Like colours stand for like "
-    "features."
+    "drew for the hidden patches; with a teacher its picture where it is at hand, its tokens for this view and, blue "
+    "for like and vermilion for unlike, how the network's tokens agree with them; for distillation the student's "
+    "tokens in the teacher's colours, and the patches that count; at last the network's own tokens. Like colours stand "
+    "for like features."
 )
 
 

@@ -132,7 +132,7 @@ def cut_collection(
             + (
                 f" after holding out {holdout:.0%}; give data.holdout=0, or shorter windows"
                 if held_out
-                else "; are they empty?"
+                else "; are they empty, or their frames outside the time of the events?"
             )
         )
     return training, held_out
