@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eventfm.api.run_config import RunConfig, TeacherConfig, read_run_config, resolve_sizes
+from eventfm.api.run_config import RunConfig, TeacherConfig, parse_run, read_recipe, resolve_sizes
 from eventfm.api.settings import dotted, nested
 from eventfm.api.teaching import load_named
 from eventfm.config import ConfigError, parse_overrides
@@ -13,6 +13,11 @@ from eventfm.events import Sensor
 from eventfm.methods import needs_activity
 
 TINY = "difference-vit-tiny"
+
+
+def read_run_config(recipe: str | Path, overrides: dict[str, Any]) -> RunConfig:
+    values, changes = read_recipe(recipe, overrides)
+    return parse_run(values, changes, f"recipe {recipe}")
 
 
 def read(*arguments: str, **values: object) -> RunConfig:

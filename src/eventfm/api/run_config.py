@@ -100,16 +100,6 @@ def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str)
     return RunConfig.parse(apply_overrides(values, changes), where)
 
 
-def read_run_config(recipe: str | Path, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return the run that `recipe`, of one stage, and `overrides` describe (see `read_recipe`).
-
-    Raises:
-        ConfigError: A key that does not exist, or a value of the wrong kind.
-    """
-    values, changes = read_recipe(recipe, overrides)
-    return parse_run(values, changes, f"recipe {recipe}")
-
-
 def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], int, list[str]]:
     """Return the input size (height, width), the patch, and a line on each decision that was taken for the user.
 
