@@ -203,3 +203,13 @@ def test_pictures_in_motion_are_data_too(teacher: Path, tmp_path: Path) -> None:
     settings = {"data.images": tmp_path, "data.motion.sensor": (32, 32), "data.holdout": 0.2}
     out = pretrain("scaleevent-tiny", teacher=teacher, out=tmp_path / "run", **settings, **TINY)
     assert records(out.out)[-1]["active_share"] > 0.2
+
+
+def test_several_layers_of_the_teacher_are_compared(store: Path, teacher: Path, tmp_path: Path) -> None:
+    layers = {"method.layers": [1, 2], "teacher.layers": [1, 2], "method.projection": "none"}
+    out = pretrain("scaleevent-tiny", data=store, teacher=teacher, out=tmp_path / "run", **layers, **TINY)
+    assert np.isfinite(records(out.out)[-1]["loss"])
+    with pytest.raises(ValueError, match=r"teacher\.layers as many"):
+        pretrain(
+            "scaleevent-tiny", data=store, teacher=teacher, out=tmp_path / "no", **{"method.layers": [1, 2, 2]}, **TINY
+        )

@@ -230,3 +230,38 @@ def test_a_stored_teacher_only_has_its_tokens():
     assert (teacher.dim, teacher.grid, teacher.input_size) == (24, (4, 5), (32, 40))
     with pytest.raises(TeacherError, match="only the tokens in its cache are here"):
         teacher(picture(32, 40))
+
+
+def test_tokens_of_several_blocks_stand_side_by_side(tmp_path):
+    import transformers
+
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
+        num_register_tokens=4, pos_embed_rescale=2.0,
+    )  # fmt: skip
+    model = random(transformers.DINOv3ViTModel(config))
+    model.save_pretrained(tmp_path / "nano")
+    pictures = torch.rand(2, 3, 32, 48)
+    plain = load_teacher(str(tmp_path / "nano"), input_size=(32, 48))
+    both = load_teacher(str(tmp_path / "nano"), input_size=(32, 48), layers=(1, 2))
+    assert (both.dim, both.grid) == (128, plain.grid)
+    tokens = both(pictures)
+    torch.testing.assert_close(tokens[..., 64:], plain(pictures), rtol=1e-4, atol=1e-5)
+    # The first block alone, by its own network: the last one of a network cut short.
+    config.num_hidden_layers = 1
+    short = transformers.DINOv3ViTModel(config)
+    short.load_state_dict(model.state_dict(), strict=False)
+    x = (pictures - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    with torch.no_grad():
+        want = short.eval()(pixel_values=x).last_hidden_state[:, 5:]
+    torch.testing.assert_close(tokens[..., :64], want, rtol=1e-4, atol=1e-5)
+    assert both.identity["weights_sha256"] == plain.identity["weights_sha256"]
+    assert both.identity["tokens"] != plain.identity["tokens"]
+    with pytest.raises(TeacherError, match="between 1 and 2 of the teacher"):
+        load_teacher(str(tmp_path / "nano"), layers=(3,))
+    random(transformers.ViTModel(transformers.ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+           num_attention_heads=2, image_size=32, patch_size=8))).save_pretrained(tmp_path / "vit")  # fmt: skip
+    with pytest.raises(TeacherError, match=r"teacher\.layers needs a DINOv2 or DINOv3.*ViTModel"):
+        load_teacher(str(tmp_path / "vit"), layers=(1,))

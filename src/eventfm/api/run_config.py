@@ -35,6 +35,8 @@ class TeacherConfig(Config):
     """Name on the model hub, or a folder; with a cache alone, the teacher is the one that made it."""
     cache: str | None = None
     """Folder that `eventfm prepare teacher` made: its tokens stand for the teacher."""
+    layers: tuple[PositiveInt, ...] = ()
+    """Blocks of a DINOv2 or DINOv3, counted from 1, whose tokens it gives side by side; the last one's if none."""
     revision: str | None = None
     """Revision on the hub."""
     input_size: PositiveInt | tuple[PositiveInt, PositiveInt] | Literal["data"] | None = None

@@ -83,6 +83,7 @@ def load_named(config: TeacherConfig) -> Teacher:
     return load_teacher(
         config.name,
         input_size=config.input_size,
+        layers=config.layers,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from eventfm.models.importers import CheckpointError
+from eventfm.models.importers.dino import import_dino
 from eventfm.models.teacher_files import label, load_network, weights_sha256
 from eventfm.models.teachers_families import Family, Size, TeacherError, Triple, own_size, pair, patch_tokens
 from eventfm.protocols import Teacher
@@ -20,6 +22,7 @@ def load_teacher(
     name: str,
     *,
     input_size: int | tuple[int, int] | None = None,
+    layers: Sequence[int] = (),
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Teacher:
@@ -32,6 +35,8 @@ def load_teacher(
         name: Name or folder.
         input_size: Side or (height, width) of its pictures, pixels, multiples of its patches; the network's own size
             if not given. Networks with learned positions interpolate them, where they can.
+        layers: Blocks of a DINOv2 or DINOv3, counted from 1, whose final-normed tokens are given side by side; those of
+            the last one if not given.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Run code that comes with the model.
 
@@ -43,14 +48,17 @@ def load_teacher(
     if (channels := getattr(model.config, "num_channels", 3)) != 3:
         raise TeacherError(f"expected a teacher of pictures with 3 channels, and {name!r} takes {channels}")
     size = own_size(model.config) if input_size is None else pair(input_size)
+    config, kind, weights = model.config, type(model).__name__, weights_sha256(model)
+    if layers:
+        model, family = _of_layers(name, model, tuple(layers))
     dim, grid, dropped = _probe(name, family, model, size)
     if input_size is not None:  # a network's own size may leave a margin, as it was published
-        _check_tiling(name, size, grid, pair(getattr(model.config, "patch_size", 1)))
+        _check_tiling(name, size, grid, pair(getattr(config, "patch_size", 1)))
     identity = {
         "name": label(name),
         "revision": revision,
-        "class": type(model).__name__,
-        "weights_sha256": weights_sha256(model),
+        "class": kind,
+        "weights_sha256": weights,
         "tokens": family.tokens + (f", {dropped} before the patches dropped" if dropped else ""),
         "input_size": list(size),
         "mean": list(mean),
@@ -137,6 +145,31 @@ class StoredTeacher:
             f"the teacher {self.identity.get('name')!r} was asked for tokens of {len(pictures)} pictures, and only the "
             "tokens in its cache are here; train on batches with teacher_tokens, or name the teacher without a cache"
         )
+
+
+def _of_layers(name: str, model: nn.Module, layers: tuple[int, ...]) -> tuple[nn.Module, Family]:
+    """Return the same network, and the family that asks it for the tokens of several blocks.
+
+    Raises:
+        TeacherError: It is no DINOv2 or DINOv3, or has no such blocks.
+    """
+    try:
+        network = import_dino(model.state_dict()).build("backbone")
+    except CheckpointError as error:
+        raise TeacherError(
+            f"teacher.layers needs a DINOv2 or DINOv3, and {name!r} is a {type(model).__name__}: {error}"
+        ) from error
+    if max(layers) > (depth := len(network.shard_units())) or min(layers) < 1:
+        raise TeacherError(f"expected layers between 1 and {depth} of the teacher {name!r}, got {list(layers)}")
+
+    def ask(network: Any, pixels: Tensor) -> Tensor:
+        """Return a map (B, D * len(layers), rows, columns)."""
+        rows, columns = (side // network.stride for side in pixels.shape[2:])
+        tokens = torch.cat(network.tokens_at(pixels, layers), dim=2)
+        return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+
+    said = f"norm of the tokens after blocks {', '.join(map(str, layers))}, side by side"
+    return network.eval().requires_grad_(False), Family(type(network).__name__, None, ask, said)
 
 
 def _probe(name: str, family: Family, model: nn.Module, size: Size) -> tuple[int, Size, int]:
