@@ -123,7 +123,8 @@ def pretrain(
     if show:
         import yaml
 
-        values = apply_overrides(load_recipe(recipe), parse_overrides(settings or []))
+        changes = parse_overrides(settings or [])
+        values = apply_overrides(load_recipe(recipe, changes.pop("variant", None)), changes)
         print(yaml.safe_dump(values, sort_keys=False), end="")
         return
     from eventfm import api

@@ -193,7 +193,7 @@ def test_only_the_robust_form_does_not_depend_on_how_many_patches_are_active():
     assert shares == {"released": [third, ninth, ninth], "paper": [third, ninth, ninth], "robust": [1, 1, 1]}
 
 
-def test_a_collapsed_student_pays_in_the_robust_form_only():
+def test_a_collapsed_student_pays_in_the_robust_form_but_not_in_the_released_one():
     teacher = torch.eye(6, 8, dtype=torch.float64)[None]
     student = normal(8).expand(1, 6, 8).clone()
     active = torch.ones(1, 6, dtype=torch.bool)
