@@ -10,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from eventfm import cli
 from eventfm.api.pretraining import RunResult
@@ -154,6 +155,14 @@ def test_recipes_are_listed(call: Call) -> None:
     for arguments in (("--list",), ()):
         answer = call("pretrain", *arguments)
         assert (answer.status, answer.out.split()) == (0, recipe_names())
+
+
+def test_a_recipe_is_shown_with_its_variant_and_changes(call: Call) -> None:
+    shown = yaml.safe_load(call("pretrain", "scaleevent-vitb16", "--show", "variant=paper", "train.batch_size=3").out)
+    assert shown["method"]["form"] == "paper"
+    assert shown["method"]["backbone"]["name"] == "dinov3_base"
+    assert shown["train"]["batch_size"] == 3
+    assert not {"variant", "variants", "base"} & shown.keys()
 
 
 def test_pretrain_evaluate_embed(call: Call, store: Path, table: Path, tmp_path: Path) -> None:
