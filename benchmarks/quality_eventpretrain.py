@@ -16,21 +16,19 @@ pictures stands for the test pictures, and simulated digits for N-MNIST. `--set 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from quality import pictures, pretraining
-from quality.jobs import learning, scoring, workers
+from quality.folder import Clock, claim
+from quality.jobs import Place, learning, scoring
 from quality.memory import remembering
 from quality.report import write_report
 from quality.settings import BACKBONES, Settings
 from quality.teacher import train_teacher
-
-from eventfm.engine.run_folder import write_atomic
+from quality.workers import workers
 
 
 def main() -> None:
@@ -49,7 +47,7 @@ def main() -> None:
     settings = Settings.of(given.backbone, given.quick, changes)
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     out = given.out.absolute()
-    claim(out, settings)
+    claim(out, settings.digest, asdict(settings))
     clock = Clock(out / "seconds.json")
     with clock("events"):
         pictures.lay_out(given.data, out / "pictures", settings)
@@ -61,45 +59,12 @@ def main() -> None:
         train_teacher(out / "teacher", pictures.read_pictures(files), settings)
     with clock("tokens"), remembering():
         pretraining.cache_tokens(out, settings)
-    with workers(given.data.absolute(), out, settings) as do:
+    with workers(Place, given.data.absolute(), out, settings) as do:
         with clock("pretraining; counts and teacher scored"):
             do(learning(settings))
         with clock("encoders probed and fine-tuned"):
             do(scoring())
     write_report(out, settings)
-
-
-def claim(out: Path, settings: Settings) -> None:
-    """Make `out` the folder of these settings.
-
-    Raises:
-        SystemExit: It belongs to others.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "settings.json"
-    if file.exists() and json.loads(file.read_text())["digest"] != settings.digest:
-        raise SystemExit(f"{out} holds results of other settings; choose another --out")
-    write_atomic(file, json.dumps({"digest": settings.digest, **asdict(settings)}, indent=2) + "\n")
-
-
-class Clock:
-    """Adds up the time that each part took, over all runs of the command."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
-
-    def __call__(self, part: str) -> Clock:
-        """Name the part that is timed next."""
-        self.part = part
-        return self
-
-    def __enter__(self) -> None:
-        self.started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.part] = self.seconds.get(self.part, 0.0) + time.monotonic() - self.started
-        write_atomic(self.file, json.dumps(self.seconds, indent=2) + "\n")
 
 
 if __name__ == "__main__":

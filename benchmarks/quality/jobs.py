@@ -1,33 +1,18 @@
-"""The parts of the benchmark that do not wait for each other, one after the other in as many processes as cores.
-
-Networks this small gain little from a second thread, and most of a probe has one thread only. What a job finds is a
-file, so that a stopped benchmark goes on with the jobs that are left.
-"""
+"""The parts of the benchmark that do not wait for each other: jobs for `quality.workers`."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import active_children, get_context
 from pathlib import Path
-from signal import SIGTERM, signal
 from typing import Any
-
-import torch
 
 from eventfm.deployment.predict import LoadedEncoder
 from quality import pretraining, rows
-from quality.memory import remembering
 from quality.results import DATASETS, WAYS, kept
 from quality.settings import ENCODED, FINE_TUNED, Settings
-
-Job = tuple[str, tuple[Any, ...]]
-"""Name of a method of `Place`, and its arguments."""
+from quality.workers import Job
 
 
 @dataclass(frozen=True)
@@ -90,43 +75,3 @@ def scoring() -> list[Job]:
     """Return the jobs that score encoders."""
     names = dict.fromkeys((*FINE_TUNED, *ENCODED))
     return [("scored", (name, dataset)) for name in names for dataset in DATASETS]
-
-
-@contextmanager
-def workers(data: Path, out: Path, settings: Settings) -> Iterator[Callable[[Iterable[Job]], None]]:
-    """Let what is yielded do jobs: it returns when all are done, and raises what one of them raises.
-
-    A job that is stopped, with the command or by the failure of another, keeps what it has.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read when a new process starts
-    pool = ProcessPoolExecutor(cores, get_context("spawn"), _begin, (data, out, settings))
-
-    def do(jobs: Iterable[Job]) -> None:
-        for future in as_completed([pool.submit(_do, *job) for job in jobs]):
-            future.result()
-
-    signal(SIGTERM, lambda *_: sys.exit("stopped; the same command goes on from here"))
-    with pool:
-        try:
-            yield do
-        except BaseException:
-            for process in active_children():
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-_place: Place
-_memory: Any
-
-
-def _begin(data: Path, out: Path, settings: Settings) -> None:
-    global _place, _memory  # one process, one place
-    torch.set_num_threads(1)
-    _memory = remembering()
-    _place = Place(data, out, settings, _memory.__enter__())
-
-
-def _do(name: str, arguments: tuple[Any, ...]) -> None:
-    getattr(_place, name)(*arguments)

@@ -77,20 +77,12 @@ class Settings:
         out = cls(**BACKBONES[backbone])
         if quick:
             out = replace(out, **QUICK)
-        kinds = {field.name for field in fields(cls)}
-        for change in changes:
-            key, _, value = change.partition("=")
-            if key not in kinds:
-                raise SystemExit(f"unknown setting {key!r}; known: {', '.join(sorted(kinds))}")
-            read: Any = value if isinstance(getattr(out, key), str) else json.loads(value)
-            out = replace(out, **{key: tuple(read) if isinstance(read, list) else read})
-        return out
+        return changed(out, changes)
 
     @property
     def digest(self) -> str:
-        """Tell these settings from all others, the seeds aside: more of them may be added to a folder."""
-        values = {key: value for key, value in asdict(self).items() if key != "seeds"}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        """Tell these settings from all others (`digest_of`)."""
+        return digest_of(self)
 
 
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -110,3 +102,25 @@ QUICK: dict[str, Any] = {
     "steps_difference": 4, "steps_transition": 2, "steps_contrast": 4, "steps_joint": 2, "decoder_depth": 1,
     "hidden_dim": 32, "queue_length": 64, "labels_per_class": 2, "tune_steps": 2, "tune_batch": 10, "tune_lrs": (1e-3,),
 }  # fmt: skip
+
+
+def changed(settings: Any, changes: list[str]) -> Any:
+    """Return `settings`, a dataclass, with `key=value` changes; values that are not text are JSON.
+
+    Raises:
+        SystemExit: There is no such setting.
+    """
+    kinds = {field.name for field in fields(settings)}
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key not in kinds:
+            raise SystemExit(f"unknown setting {key!r}; known: {', '.join(sorted(kinds))}")
+        read: Any = value if isinstance(getattr(settings, key), str) else json.loads(value)
+        settings = replace(settings, **{key: tuple(read) if isinstance(read, list) else read})
+    return settings
+
+
+def digest_of(settings: Any) -> str:
+    """Return what tells `settings`, a dataclass, from all others, the seeds aside: more may be added to a folder."""
+    values = {key: value for key, value in asdict(settings).items() if key != "seeds"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

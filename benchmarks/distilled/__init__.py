@@ -1,0 +1,1 @@
+"""Parts of `quality_scaleevent.py`."""
