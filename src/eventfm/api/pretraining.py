@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from eventfm.api.held_out import look, look_every
+from eventfm.api.left_out import write_curation
 from eventfm.api.run_config import RunConfig, TeacherConfig, parse_run, read_recipe, resolve_sizes
 from eventfm.api.run_pictures import RunPictures
 from eventfm.api.run_report import write_run_report
@@ -96,6 +97,7 @@ def run(config: RunConfig) -> RunResult:
 
     def export(objective: Any, step: int) -> None:
         save_encoder(folder.encoder, objective.encoder(), card)
+        write_curation(folder.path, samples)
 
     held_out = samples.held_out
     result = train(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eventfm.api.collapse_looks import collapse_records
+from eventfm.api.left_out import left_out
 from eventfm.api.run_config import RunConfig
 from eventfm.api.run_pictures import RunPictures
 from eventfm.data.build import Samples
@@ -55,7 +56,7 @@ def write_run_report(
         Section("What this is", text=_summary(config, card, pictures.samples, last)),
         *progress_sections(records, pictures.folder, _whose(pictures.samples)),
         Section("Decisions", tables=[Table(["what", "value", "why"], result.decisions)]),
-        *_problems(pictures.samples),
+        *left_out(pictures.samples),
         Section("Settings", settings=config.model_dump(mode="json")),
         Section(
             "Training data",
@@ -117,14 +118,6 @@ def _when(picture: Path) -> str:
 
 def _whose(samples: Samples) -> str:
     return "Held-out samples" if samples.held_out else "Training samples (nothing was held out)"
-
-
-def _problems(samples: Samples) -> list[Section]:
-    problems = samples.problems
-    if not problems:
-        return []
-    text = f"{len(problems)} could not be read and were passed over; others took their place."
-    return [Section("Left out", text=text, tables=[Table(["what", "why"], list(problems.items()))])]
 
 
 def _summary(config: RunConfig, card: EncoderCard, samples: Samples, last: Mapping[str, Any]) -> str:

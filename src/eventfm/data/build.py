@@ -13,6 +13,7 @@ import numpy as np
 from eventfm.data.animate import AnimatedPictures
 from eventfm.data.build_stored import ef_imagenet_samples, volume_samples
 from eventfm.data.collection import Collection
+from eventfm.data.curated import curate_windows, merged
 from eventfm.data.holding_out import MANY, chosen
 from eventfm.data.mixture import MixedSamples
 from eventfm.data.opening import DataConfig, Source, open_source
@@ -57,13 +58,19 @@ def build_samples(
 
     Raises:
         CollectionError: Animated pictures or stored samples are to have another target, representation, teacher or
-            activity than they can; a teacher is to be shown recordings without pictures; or no frame can be read.
-        WindowError: No recording has a window to train on, windows of this kind have no frames at their ends, or the
-            frames are not as large as the sensor.
+            activity than they can, or are to be curated; a teacher is to be shown recordings without pictures; or no
+            frame can be read.
+        WindowError: No recording has a window to train on, or none that is fit to learn from; windows of this kind have
+            no frames at their ends; or the frames are not as large as the sensor.
         ValueError: The cache of the teacher's tokens belongs to other data.
     """
     if source.parts:
-        return _mixed(source, representation, integral, image_size, teacher, activity_patch)
+        return _mixed(source, config, representation, integral, image_size, teacher, activity_patch)
+    if config.curate is not None and source.collection is None:
+        raise CollectionError(
+            "data.curate asks whether the events of a recording and its frames belong together, and these data are no "
+            "recordings; leave it out"
+        )
     if source.stored is not None:
         if activity_patch is not None:
             raise CollectionError(
@@ -145,8 +152,12 @@ def _cut(
     if target == "frames" and window.by == "time":
         window = window.model_copy(update={"by": "frames"})
     training, held_out = _split(collection, window, config.holdout)
+    whole = Path(str(config.path)).name
+    curated, unreadable = None, {}
+    if config.curate is not None:
+        training, held_out, curated, unreadable = curate_windows(collection, config.curate, training, held_out, whole)
 
-    def samples(windows: list[tuple[int, Window]]) -> WindowSamples:
+    def samples(windows: list[tuple[int, Window]], known: dict[str, str]) -> WindowSamples:
         return WindowSamples(
             collection,
             tuple(windows),
@@ -159,19 +170,20 @@ def _cut(
             config.difference,
             teacher,
             activity_patch,
+            known,
         )
 
-    made = samples(training)
+    made = samples(training, unreadable)
     if target == "frames":
         # Frames that do not fit are told before a run is begun, not by its first batch.
         first_readable(lambda n: _look(made, n), 0, len(made), made.problems)
     used = sorted({number for number, _ in training})
     entries = collection.entries
-    identity = tuple(f"{entries[n].name or Path(str(config.path)).name} {entries[n].fingerprint}" for n in used)
+    identity = tuple(f"{entries[n].name or whole} {entries[n].fingerprint}" for n in used)
     later = window
     if window.by in ("frames", "frame"):
         later = window.model_copy(update={"by": "time", "duration_us": _typical_us(collection, training)})
-    return Samples(made, samples(held_out) if held_out else None, target, later, identity)
+    return Samples(made, samples(held_out, {}) if held_out else None, target, later, identity, curated=curated)
 
 
 def _typical_us(collection: Collection, windows: list[tuple[int, Window]]) -> int:
@@ -268,15 +280,29 @@ def _key_or_word(path: Path) -> str:
 
 def _mixed(
     source: Source,
+    config: DataConfig,
     representation: Representation,
     integral: Representation,
     image_size: tuple[int, int],
     teacher: TeacherInput | None,
     activity_patch: int | None,
 ) -> Samples:
+    unasked = [part.name for part in source.parts if part.source.collection is None]
+    if config.curate is not None and 0 < len(unasked) < len(source.parts):
+        warnings.warn(
+            f"data.curate asks about recordings only: {', '.join(unasked)} are used as they are", stacklevel=3
+        )
+    else:
+        unasked = []
     made = {
         part.name: build_samples(
-            part.source, part.config, representation, integral, image_size, teacher, activity_patch
+            part.source,
+            part.config.model_copy(update={"curate": None}) if part.name in unasked else part.config,
+            representation,
+            integral,
+            image_size,
+            teacher,
+            activity_patch,
         )
         for part in source.parts
     }
@@ -295,4 +321,5 @@ def _mixed(
         first.window,
         tuple(f"{name}/{item}" for name, samples in made.items() for item in samples.identity),
         "; ".join(dict.fromkeys(samples.coding for samples in made.values())),
+        merged({name: samples.curated for name, samples in made.items()}),
     )

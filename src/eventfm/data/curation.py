@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ _HASH_CELLS = (16, 17)
 _TEXTURE = 0.02
 """Slopes below this share of full scale per pixel, once blurred, are no edge."""
 _PIXELS = 0.5
+_TOO_LITTLE = {"few_events", "duplicate"}
+"""Reasons whose figure is below its limit."""
+_MOST_SCORES = 200_000
+_SCORES: dict[bytes, float] = {}
+"""Scores of pairs by a hash of what they hold: a process that asks about a pair again need not work it out again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +86,7 @@ class Curated:
     config: CurationConfig = field(default_factory=CurationConfig)
 
     def card(self) -> dict[str, Any]:
-        """Return counts by source and reason, and the limits, ready for JSON."""
+        """Return counts by source and reason, the limits, and every pair that was left out, ready for JSON."""
         sources = sorted({_source(name) for name in [*self.kept, *(drop.name for drop in self.dropped)]})
         kept = Counter(map(_source, self.kept))
         lost = Counter((_source(drop.name), drop.reason) for drop in self.dropped)
@@ -93,7 +99,18 @@ class Curated:
                 s: {"kept": kept[s], "dropped": {r: lost[s, r] for r in reasons if lost[s, r]}} for s in sources
             },
             "limits": self.config.model_dump(),
+            "left_out": [drop._asdict() for drop in self.dropped],
         }
+
+    def worst(self, reason: Reason, count: int) -> list[Drop]:
+        """Return up to `count` pairs that were left out for `reason`, the furthest beyond the limit first."""
+        found = [drop for drop in self.dropped if drop.reason == reason]
+        return sorted(found, key=lambda drop: drop.figure, reverse=reason not in _TOO_LITTLE)[:count]
+
+    def inside(self, folder: str) -> Curated:
+        """Return the same with `folder/` before every name."""
+        dropped = [drop._replace(name=f"{folder}/{drop.name}") for drop in self.dropped]
+        return Curated([f"{folder}/{name}" for name in self.kept], dropped, self.config)
 
 
 def curate(pairs: Iterable[Pair], config: CurationConfig | None = None) -> Curated:
@@ -175,7 +192,7 @@ def _first_fault(
         ("under_exposed", config.max_dark, lambda: share_of_dark(pair.frame)),
         ("over_exposed", config.max_bright, lambda: share_of_bright(pair.frame)),
         ("blurred", config.max_blur_px, lambda: edge_width(pair.frame)),
-        ("misaligned", config.max_misalignment, lambda: misalignment(pair.events, pair.frame, pair.frame_us).score),
+        ("misaligned", config.max_misalignment, lambda: _misaligned(pair)),
     ]
     density = len(pair.events) / (sensor.width * sensor.height)
     if config.min_events is not None and density < config.min_events:
@@ -188,6 +205,21 @@ def _first_fault(
         if limit is not None and (figure := measure()) > limit:
             return Drop(pair.name, reason, figure, limit)
     return None
+
+
+def _misaligned(pair: Pair) -> float:
+    """Return the log odds of `misalignment`, by far the most work of all questions, remembered by content."""
+    events, frame = pair.events, np.ascontiguousarray(pair.frame)
+    kind = (events.sensor.width, events.sensor.height, events.window, pair.frame_us, frame.shape, frame.dtype.str)
+    digest = hashlib.blake2b(repr(kind).encode(), digest_size=16)
+    for column in (events.x, events.y, events.t, events.p, frame):
+        digest.update(np.ascontiguousarray(column))
+    key = digest.digest()
+    if key not in _SCORES:
+        if len(_SCORES) >= _MOST_SCORES:
+            _SCORES.clear()
+        _SCORES[key] = misalignment(events, pair.frame, pair.frame_us).score
+    return _SCORES[key]
 
 
 def _source(name: str) -> str:

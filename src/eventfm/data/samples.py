@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eventfm.data.curation import Curated
 from eventfm.data.loader import SampleSet
 from eventfm.data.windows import WindowConfig
 
@@ -23,6 +24,8 @@ class Samples:
     names and sizes of its files; of stored volumes, every sequence with such a hash."""
     coding: str = "none"
     """What was done to stored inputs, beyond what the representation says."""
+    curated: Curated | None = None
+    """What `data.curate` kept and left out, where it was asked for."""
 
     @property
     def problems(self) -> dict[str, str]:

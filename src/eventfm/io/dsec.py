@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from eventfm.events import OnError, Sensor
 from eventfm.io.contract import FormatError, Reader
 from eventfm.io.hdf5_file import Hdf5File, h5py, reading, require_hdf5
 from eventfm.io.indexed import IndexedRecording
+from eventfm.protocols import Track
 
 _SENSOR = Sensor(640, 480, "DSEC")
 
@@ -27,14 +29,16 @@ def sniff(path: Path) -> float:
     return 0.9
 
 
-def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> IndexedRecording:
-    """Return the recording, read when asked for. The sensor of DSEC is 640x480.
+def open_file(
+    path: Path, sensor: Sensor | None, on_error: OnError, tracks: Mapping[str, Track] | None = None
+) -> IndexedRecording:
+    """Return the recording with `tracks`, read when asked for. The sensor of DSEC is 640x480.
 
     Raises:
         FormatError: The file is damaged or cut off.
     """
     require_hdf5(path)
-    return IndexedRecording(Hdf5File(path), "/", "dsec", sensor or _SENSOR, on_error, {})
+    return IndexedRecording(Hdf5File(path), "/", "dsec", sensor or _SENSOR, on_error, dict(tracks or {}))
 
 
 READER = Reader(sniff, open_file)
