@@ -56,9 +56,9 @@ def load_recipe(name: str | Path, variant: str | None = None) -> dict[str, Any]:
     return apply_overrides(values, variants[variant])
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that ship with eventfm."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+def recipe_names(folder: str = "") -> list[str]:
+    """Return the names of the recipes of pretraining that ship with eventfm, or of those in `folder` beside them."""
+    return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:

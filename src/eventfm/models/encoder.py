@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 from eventfm import __version__
 from eventfm.config import Config, ConfigError
 from eventfm.models import BACKBONES, build_backbone
-from eventfm.models.atomic import replace_folder
+from eventfm.models.atomic import new_folder
 from eventfm.models.configs import BackboneConfig
 from eventfm.protocols import Representation
 from eventfm.representations import describe
@@ -89,32 +87,25 @@ def save_encoder(folder: str | Path, backbone: nn.Module | Mapping[str, Tensor],
         EncoderError: The files could not be written, for instance on a full disk; an older encoder is untouched.
     """
     folder = Path(folder).absolute()
-    temporary = folder.with_name(f".{folder.name}.new-{os.getpid()}")
     state = backbone.state_dict() if isinstance(backbone, nn.Module) else backbone
     weights = {
         name: value.detach().cpu().contiguous() for name, value in state.items() if not name.startswith(f"{FUSION}.")
     }
     card = card.model_copy(update={"backbone": without_fusion(card.backbone)})
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file(weights, temporary / WEIGHTS)
-        card = card.model_copy(
-            update={
-                "weights_sha256": _sha256_of_file(temporary / WEIGHTS),
-                "trained_on_sha256": sha256_of_list(card.trained_on),
-            }
-        )
-        (temporary / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-        for path in (temporary / WEIGHTS, temporary / CARD, temporary):
-            _flush(path)
-        replace_folder(temporary, folder)
+        with new_folder(folder) as temporary:
+            save_file(weights, temporary / WEIGHTS)
+            card = card.model_copy(
+                update={
+                    "weights_sha256": sha256_of_file(temporary / WEIGHTS),
+                    "trained_on_sha256": sha256_of_list(card.trained_on),
+                }
+            )
+            (temporary / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise EncoderError(
             f"cannot save the encoder to {folder} ({error}); what was there before is untouched"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return card
 
 
@@ -129,7 +120,7 @@ def load_encoder(folder: str | Path) -> tuple[nn.Module, EncoderCard]:
     if sha256_of_list(card.trained_on) != card.trained_on_sha256:
         raise EncoderError(f"{folder / CARD}: the list of training samples does not match its hash; it was changed")
     try:
-        found = _sha256_of_file(folder / WEIGHTS)
+        found = sha256_of_file(folder / WEIGHTS)
         if found != card.weights_sha256:
             raise EncoderError(
                 f"{folder / WEIGHTS} is damaged or not the file of this card: expected SHA-256 "
@@ -233,18 +224,10 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(state[name].shape) if name in state else None
 
 
-def _sha256_of_file(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Bring a file or folder to the disk, so that a crash after the rename finds it whole."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _written(config: dict[str, Any]) -> str:

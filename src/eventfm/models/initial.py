@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from eventfm.models.encoder import CARD, WEIGHTS, EncoderCard, EncoderError, initialise
+from eventfm.models.encoder import CARD, WEIGHTS, EncoderCard, EncoderError, initialise, sha256_of_file
 from eventfm.models.importers import Layout, dino_layout, import_dino
 from eventfm.models.importers.files import read_state
 from eventfm.models.importers.pretrained import WEIGHTS as PRETRAINED
@@ -56,7 +55,7 @@ def start_from(backbone: nn.Module, source: str | Path, representation: Represen
         "kind": _WHOSE[layout],
         "backbone": found.backbone,
         "in_channels": found.parts["backbone"].arguments["in_channels"],
-        "weights_sha256": _sha256(file),
+        "weights_sha256": sha256_of_file(file),
         "changes": changes,
     }
 
@@ -97,8 +96,3 @@ def _check(state: Mapping[str, Tensor], backbone: nn.Module, what: str) -> None:
 
 def _shape(state: Mapping[str, Tensor], key: str) -> tuple[int, ...] | None:
     return tuple(state[key].shape) if key in state else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
