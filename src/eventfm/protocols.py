@@ -17,6 +17,11 @@ Batch = dict[str, Any]
 """One training batch. `input` (B, C, H, W) float32; `key` (B,) int64, a random key that depends on (seed, epoch,
 sample) only; `index` (B,) int64; and, where the data has them, `target` (B, 1, H, W) float32 and `label` (B,) int64.
 
+For tasks: `semantic` (B, H, W) int64, class numbers, 255 where there is none; `flow` (B, 2, H, W) float32, how far what
+is at a pixel of the input at the start of the window moves until its end, pixels of the input, u right and v down, NaN
+where unknown; `depth` (B, 1, H, W) float32, metres, NaN where unknown; `seen` (B, H, W) float32, 1 where the window has
+an event and 0 elsewhere; `before` (B, C, H, W) float32, the window of the same length right before `input`.
+
 For a teacher: `teacher_picture` (B, 3, h, w) float32, sRGB in [0, 1], what the whole sensor looks at; or
 `teacher_tokens` (B, N, D) float32, what the teacher said of it; and `view` (B, 5) float32, the part of that picture
 that `input` shows: left, top, right, bottom from 0 to 1, and 1 where it is flipped left to right.
@@ -114,6 +119,8 @@ class Backbone(Protocol):
     """Pixels a side of one token, which is the unit of masking."""
     pyramid_dims: tuple[int, ...]
     """Channels of the maps that `pyramid` returns."""
+    pyramid_strides: tuple[int, ...]
+    """Pixels of the input per cell of each of those maps."""
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
         """Return features of `x` (B, C, H, W); of the patches `keep` (B, K) int64 alone, in that order, if given."""

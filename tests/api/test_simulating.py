@@ -59,6 +59,22 @@ def test_a_folder_of_pictures_trains(pictures: Path, tmp_path: Path, run: Any) -
     assert (result.encoder / "encoder.safetensors").is_file()
 
 
+def test_masks_move_with_their_pictures(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "masks").mkdir()
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.full((80, 96), number, np.uint8))
+    settings = ("sensor=[32,32]", "motion.duration_us=20000", "frames_hz=100", "shard_clips=4", "workers=0")
+    assert call(monkeypatch, pictures, tmp_path / "out", f"masks={tmp_path / 'masks'}", *settings) == 0
+    store = tmp_path / "out" / "clips-00000.h5"
+    for number, name in enumerate(list_recordings(store)):
+        semantic = open_recording(f"{store}::{name}").tracks["semantic"]
+        assert semantic.times.tolist() == [0, 10_000, 20_000]
+        assert all(set(np.unique(semantic.read(i))) <= {number, 255} for i in range(3))
+    with pytest.raises(ConfigError, match="masks= belongs to pictures, and the source is of the kind scenes"):
+        eventfm.simulate_corpus("scenes", tmp_path / "other", masks=str(tmp_path / "masks"), **HERE)
+    assert not (tmp_path / "other").exists()
+
+
 def test_one_picture(pictures: Path, tmp_path: Path) -> None:
     made = eventfm.simulate_corpus(pictures / "2.png", tmp_path / "out", **SMALL, **HERE)
     assert made.num_clips == 1

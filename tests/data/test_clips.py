@@ -66,6 +66,7 @@ def test_a_config_survives_its_own_text() -> None:
         ({"sensor": [0, 48]}, "greater than 0"),
         ({"tracks": ["speed"]}, "'frames', 'flow', 'depth' or 'semantic'"),
         ({"num_clips": 0}, "greater than 0"),
+        ({"masks": "classes", "tracks": ["frames"]}, r"the track semantic: add it to tracks=\['frames'\]"),
         ({"video": {"fsp": 30}}, "did you mean 'fps'"),
     ],
 )

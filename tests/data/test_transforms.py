@@ -94,6 +94,89 @@ def test_voxels_are_resized_to_the_nearest_and_differences_bicubically() -> None
     np.testing.assert_allclose(geometry.difference(stored[0], cubic=True), cubic[0], atol=1e-4)
 
 
+@given(
+    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    out=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_label_is_that_of_a_sensor_pixel_whose_events_are_shown_there(
+    size: tuple[int, int], out: tuple[int, int], seed: int
+) -> None:
+    """Every pixel of the sensor has an event and a label of its own: where its label is, its event is."""
+    sensor = Sensor(*size)
+    rng = np.random.default_rng(seed)
+    geometry = draw(sensor, out, AugmentConfig(crop_min=0.2, flip=0.5), rng)
+    numbers = np.arange(size[0] * size[1]).reshape(size[1], size[0])
+    drawn = geometry.nearest(numbers)
+    assert drawn.shape == out
+    for number in np.unique(drawn).tolist():
+        y, x = divmod(number, size[0])
+        moved = geometry.events(Events.checked([x], [y], [1], [1], sensor))
+        shown, cells = np.empty((1, *out), np.float32), np.zeros((1, *geometry.grid), np.float32)
+        cells[0, moved.y, moved.x] = 1
+        geometry.enlarge(cells, shown)
+        assert (shown[0][drawn == number] == 1).all()
+    # And each row and column of the output is of the next one of the sensor, or of the same.
+    assert (np.diff(drawn // size[0], axis=0) >= 0).all()
+    assert (np.diff(drawn % size[0], axis=1) * (-1 if geometry.flip else 1) >= 0).all()
+
+
+def test_maps_are_cropped_flipped_and_resized_to_the_nearest() -> None:
+    stored = np.arange(48).reshape(6, 8)
+    assert Geometry(2, 1, 3, 2, (2, 3)).nearest(stored).tolist() == [[10, 11, 12], [18, 19, 20]]
+    assert Geometry(2, 1, 3, 2, (2, 3), flip=True).nearest(stored).tolist() == [[12, 11, 10], [20, 19, 18]]
+    enlarged = Geometry(2, 1, 2, 2, (4, 6), flip=True).nearest(stored)
+    np.testing.assert_array_equal(enlarged, np.array([[11, 10], [19, 18]]).repeat(2, 0).repeat(3, 1))
+    # Three become one: the middle one, whichever way round.
+    for flip, expected in ((False, [[17, 20]]), (True, [[20, 17]])):
+        assert Geometry(0, 1, 6, 3, (1, 2), flip).nearest(stored).tolist() == expected
+    both = Geometry(0, 0, 8, 6, (3, 4)).nearest(np.stack([stored, -stored]))
+    np.testing.assert_array_equal(both[0], -both[1])
+    assert Geometry(0, 0, 8, 6, (6, 8)).nearest(stored.astype(np.uint8)).dtype == np.uint8
+
+
+def gathered(picture: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is where each pixel's flow (2, H, W) leads in `picture`, and whether that is inside."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + np.rint(flow[::-1]).astype(int)
+    inside = (x >= 0) & (y >= 0) & (x < picture.shape[1]) & (y < picture.shape[0])
+    return picture[np.where(inside, y, 0), np.where(inside, x, 0)], inside
+
+
+@given(
+    dx=st.integers(-4, 4),
+    dy=st.integers(-4, 4),
+    scale=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    corner=st.tuples(st.integers(0, 6), st.integers(0, 4)),
+    flip=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None, max_examples=80)
+def test_flow_leads_from_one_drawn_picture_to_the_next(
+    dx: int, dy: int, scale: tuple[int, int], corner: tuple[int, int], flip: bool, seed: int
+) -> None:
+    """A picture that moves by whole pixels: the drawn flow takes each drawn pixel to its like in the next picture."""
+    first = np.random.default_rng(seed).random((20, 24))
+    second = np.roll(first, (dy, dx), (0, 1))
+    flow = np.stack([np.full((20, 24), dx), np.full((20, 24), dy)]).astype(np.float32)
+    geometry = Geometry(*corner, 16, 12, (12 * scale[1], 16 * scale[0]), flip)
+    drawn = geometry.flow(flow)
+    assert drawn.dtype == np.float32
+    moved, inside = gathered(geometry.nearest(second), drawn)
+    assert inside.mean() > 0.3
+    np.testing.assert_array_equal(moved[inside], geometry.nearest(first)[inside])
+
+
+def test_flow_is_in_pixels_of_the_output() -> None:
+    flow = np.stack([np.full((8, 16), 4.0), np.full((8, 16), 2.0)]).astype(np.float32)
+    flow[:, 2, 4] = np.nan
+    half = Geometry(0, 0, 16, 8, (4, 8)).flow(flow)
+    assert np.argwhere(np.isnan(half)).tolist() == [[0, 1, 2], [1, 1, 2]]
+    np.testing.assert_array_equal(half[:, 0, 0], [2, 1])
+    np.testing.assert_array_equal(Geometry(0, 0, 16, 8, (8, 8), flip=True).flow(flow)[:, 0, 0], [-2, 2])
+    np.testing.assert_array_equal(Geometry(4, 2, 8, 4, (12, 8)).flow(flow)[:, 0, 7], [4, 6])
+
+
 def test_view_is_the_crop_in_units_of_the_sensor() -> None:
     geometry = Geometry(10, 6, 20, 12, (8, 8), flip=True, time_flip=True)
     np.testing.assert_allclose(geometry.view(Sensor(40, 24)), [0.25, 0.25, 0.75, 0.75, 1])

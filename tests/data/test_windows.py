@@ -10,9 +10,11 @@ from eventfm.data.windows import (
     Window,
     WindowConfig,
     WindowError,
+    before,
     cut,
     frame_difference,
     grey,
+    is_covered,
     read,
     shifted,
     spread,
@@ -113,6 +115,76 @@ def test_adaptive_windows_are_as_long_as_the_motion_asks_for() -> None:
     assert [read(source, w).window for w in windows] == [(0, 3), (40, 91)]
     lazy = at_frames(length="adaptive", max_us=60, active_share=1.0, active_threshold=200)
     assert [read(source, w).window for w in cut(source, lazy)] == [(0, 60), (40, 100)]
+
+
+def with_track(name: str, times: list[int], **more: list[int]) -> ArrayRecording:
+    """Return events from 0 to 99, ten microseconds apart, and a track of empty maps, more of them by name."""
+    plain = recording(list(range(0, 100, 10)))
+    tracks = {key: ArrayTrack(each, np.zeros((len(each), 3, 4))) for key, each in {name: times, **more}.items()}
+    return ArrayRecording(plain.events(0, 100), tracks)
+
+
+def test_windows_at_the_entries_of_any_track() -> None:
+    source = with_track("semantic", [40, 60, 90, 300], frames=[0, 35, 90])
+    config = at_frames(duration_us=30, frame_at="end", track="semantic")
+    windows = cut(source, config)
+    assert [(w.start, w.stop, w.entry) for w in windows] == [(11, 41, 0), (31, 61, 1), (61, 91, 2)]
+    # They are no frames: who asks for frames is not to be given the semantic ones' numbers.
+    assert {w.frames for w in windows} == {None}
+    assert read(source, windows[1]).t.tolist() == [40, 50, 60]
+    assert [w.entry for w in cut(source, at_frames(duration_us=30, track="semantic"))] == [0, 1]
+    between = cut(source, WindowConfig(by="frames", track="semantic", frame_gap=2))
+    assert [(w.start, w.stop, w.entry, w.frames) for w in between] == [(41, 91, 0, None)]
+    frames = cut(source, at_frames(duration_us=30, frame_at="end"))
+    assert [(w.entry, w.frames) for w in frames] == [(1, (1, 1)), (2, (2, 2))]
+    with pytest.raises(WindowError, match=r"a track 'depth' for windows at its entries, got tracks .*'semantic'"):
+        cut(source, at_frames(track="depth"))
+
+
+FLOW = WindowConfig(by="frames", track="flow")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        # As simulated: one flow fewer than frames, each until the next frame.
+        (with_track("flow", [0, 30, 60], frames=[0, 30, 60, 90]), [(0, 30), (30, 60), (60, 90)]),
+        # Every third frame only: until the frame after it, and not until the next flow.
+        (with_track("flow", [0, 60], frames=[0, 20, 40, 60, 80]), [(0, 20), (60, 80)]),
+        # The last flow begins with the last frame: nobody knows its end.
+        (with_track("flow", [0, 60], frames=[0, 60]), [(0, 60)]),
+        # No frames, or other times than theirs: one after the other, the last without an end.
+        (with_track("flow", [0, 30, 60]), [(0, 30), (30, 60)]),
+        (with_track("flow", [5, 35, 65], frames=[0, 30, 60, 90]), [(5, 35), (35, 65)]),
+        (with_track("flow", [70]), []),
+    ],
+)
+def test_a_flow_holds_until_the_next_frame_or_flow(source: ArrayRecording, expected: list[tuple[int, int]]) -> None:
+    windows = cut(source, FLOW)
+    assert [(w.start - 1, w.stop - 1) for w in windows] == expected  # events of (start, end]
+    assert [w.entry for w in windows] == list(range(len(expected)))
+
+
+def test_a_flow_may_say_itself_until_when_it_holds() -> None:
+    plain = with_track("flow", [0, 20, 50], frames=[0, 20, 50, 80])
+    ends = ArrayTrack([0, 20, 50], np.array([40, 60, 95]))
+    source = ArrayRecording(plain.events(0, 100), {**plain.tracks, "flow_until": ends})
+    assert [(w.start - 1, w.stop - 1) for w in cut(source, FLOW)] == [(0, 40), (20, 60), (50, 95)]
+    other = ArrayRecording(plain.events(0, 100), {**plain.tracks, "flow_until": ArrayTrack([0], [40])})
+    with pytest.raises(WindowError, match="an entry of flow_until for each of flow, at the same times, got 1 for 3"):
+        cut(other, FLOW)
+    with pytest.raises(ConfigError, match="expected frame_gap=1"):
+        WindowConfig.parse({"by": "frames", "track": "flow", "frame_gap": 2})
+
+
+def test_the_window_before() -> None:
+    source = recording([100, 140, 199])
+    assert before(Window(150, 180, entry=3)) == Window(120, 150)
+    # The recording lasts from 100 to 199: three quarters of the time before have to be in it.
+    assert is_covered(source, before(Window(140, 180)))
+    assert is_covered(source, before(Window(130, 170)))
+    assert not is_covered(source, before(Window(129, 169)))
+    assert not is_covered(source, before(Window(100, 140)))
 
 
 def test_difference_of_logarithms() -> None:

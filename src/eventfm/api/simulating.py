@@ -50,9 +50,10 @@ def simulate_corpus(source: str | Path, out: str | Path, *, quiet: bool = False,
     """Make event recordings from `source` into the folder `out` and return what became of them.
 
     `out` gets native stores (`clips-00000.h5`, ...) with events, noise labels where the sensor has noise, and tracks:
-    `frames` and, of pictures, `flow` and `valid`; `labels.csv`; and `manifest.jsonl`, from which the corpus can be made
-    again bit for bit: `simulate_corpus("manifest.jsonl", other)`. `data=OUT` trains on it. The clips do not depend on
-    the number of workers. A run that was killed goes on where it was.
+    `frames` and, of pictures, `flow` and `valid`, and with `masks` of their pixels' classes `semantic`; `labels.csv`;
+    and `manifest.jsonl`, from which the corpus can be made again bit for bit: `simulate_corpus("manifest.jsonl",
+    other)`. `data=OUT` trains on it. The clips do not depend on the number of workers. A run that was killed goes on
+    where it was.
 
     Args:
         source: A picture or a folder of them, each set in motion; a video or a folder of them; a folder of frames with
@@ -84,6 +85,8 @@ def simulate_corpus(source: str | Path, out: str | Path, *, quiet: bool = False,
         if config.root is not None:
             raise ConfigError("root= says where the sources of a manifest lie now; leave it out")
         chosen: Kind = KINDS.get(kind)
+        if corpus.masks is not None and kind != "pictures":
+            raise ConfigError(f"masks= belongs to pictures, and the source is of the kind {kind}; leave it out")
         root, entries = chosen.entries(str(source), corpus)
     if config.kind == "auto" and kind == "pictures" and _numbered(entries):
         log.warning(

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from eventfm.data.animate import AnimatedPictures
 from eventfm.data.build_stored import ef_imagenet_samples, volume_samples
-from eventfm.data.collection import Collection
+from eventfm.data.collection import Collection, labels_of
 from eventfm.data.curated import curate_windows, merged
 from eventfm.data.holding_out import MANY, chosen
 from eventfm.data.mixture import MixedSamples
@@ -23,6 +23,7 @@ from eventfm.data.problems import UnreadableError, first_readable
 from eventfm.data.samples import Samples
 from eventfm.data.scenes import Frame, Scene, Scenes, Still, TeacherInput
 from eventfm.data.table import CollectionError
+from eventfm.data.targets import MAPS, check_labels, check_wanted
 from eventfm.data.windows import Window, WindowConfig, WindowError, read
 from eventfm.protocols import Representation
 
@@ -42,6 +43,18 @@ _READ_FOR_LENGTH = 50
 """Windows that are read to say how long they typically are, where only reading tells."""
 
 
+class _Asked(NamedTuple):
+    """What samples are to hold, in the order of `build_samples`."""
+
+    representation: Representation
+    integral: Representation
+    image_size: tuple[int, int]
+    teacher: TeacherInput | None
+    activity_patch: int | None
+    wanted: tuple[str, ...]
+    num_classes: int | None
+
+
 def build_samples(
     source: Source,
     config: DataConfig,
@@ -50,22 +63,29 @@ def build_samples(
     image_size: tuple[int, int],
     teacher: TeacherInput | None = None,
     activity_patch: int | None = None,
+    wanted: tuple[str, ...] = (),
+    num_classes: int | None = None,
 ) -> Samples:
     """Return the samples of `source`; `image_size` is (height, width). With `teacher` they hold what it needs.
 
     With `activity_patch` they hold how much happens in each patch of so many pixels a side (`data.activity`), or which
-    patches are active where the data bring that.
+    patches are active where the data bring that. With `wanted`, of `targets.WANTED`, they hold the labels of a task and
+    what belongs to them (`WindowSamples`); `num_classes` is how many classes of pixels there are, where that is known.
 
     Raises:
         CollectionError: Animated pictures or stored samples are to have another target, representation, teacher or
-            activity than they can, or are to be curated; a teacher is to be shown recordings without pictures; or no
-            frame can be read.
+            activity than they can, or are to be curated; a teacher is to be shown recordings without pictures; no frame
+            can be read; or recordings have no label, or labels are wanted of what is no recording.
+        LabelError: Labels of pixels are not as large as the sensor, or not of these classes, or there are none.
         WindowError: No recording has a window to train on, or none that is fit to learn from; windows of this kind have
-            no frames at their ends; or the frames are not as large as the sensor.
+            no frames or labels at their ends; or the frames are not as large as the sensor.
         ValueError: The cache of the teacher's tokens belongs to other data.
     """
+    asked = _Asked(representation, integral, image_size, teacher, activity_patch, wanted, num_classes)
     if source.parts:
-        return _mixed(source, config, representation, integral, image_size, teacher, activity_patch)
+        return _mixed(source, config, asked)
+    if wanted and source.collection is None:
+        raise CollectionError("labels belong to recordings, and these data hold none; give recordings as data.path")
     if config.curate is not None and source.collection is None:
         raise CollectionError(
             "data.curate asks whether the events of a recording and its frames belong together, and these data are no "
@@ -88,7 +108,7 @@ def build_samples(
         return volume_samples(source, config, representation, image_size, teacher, activity_patch)
     if source.collection is None:
         return _animated(source, config, representation, image_size, teacher, activity_patch)
-    return _cut(source.collection, config, representation, integral, image_size, teacher, activity_patch)
+    return _cut(source.collection, config, asked)
 
 
 def scenes_of(source: Source, config: DataConfig) -> Scenes:
@@ -127,31 +147,27 @@ def resolve_target(collection: Collection, config: DataConfig) -> Target | Liter
     """
     if config.target != "auto":
         return config.target
-    if config.window.by in ("count", "frame", "whole"):
+    if not _may_lie_between_frames(config.window):
         return "events"
     tracks = [entry.recording.tracks for entry in collection.entries]
     return "frames" if all("frames" in t and len(t["frames"].times) > 1 for t in tracks) else "events"
 
 
-def _cut(
-    collection: Collection,
-    config: DataConfig,
-    representation: Representation,
-    integral: Representation,
-    image_size: tuple[int, int],
-    teacher: TeacherInput | None,
-    activity_patch: int | None,
-) -> Samples:
+def _cut(collection: Collection, config: DataConfig, asked: _Asked) -> Samples:
     target = resolve_target(collection, config)
     window = config.window
-    if target == "frames" and window.by in ("count", "frame", "whole"):
+    if target == "frames" and not _may_lie_between_frames(window):
+        of = f" of data.window.track={window.track}" if window.track != "frames" else ""
         raise WindowError(
-            f"the target 'frames' needs windows between frames, got data.window.by={window.by}; "
+            f"the target 'frames' needs windows between frames, got data.window.by={window.by}{of}; "
             "leave data.window.by out, or say data.target=events"
         )
+    check_wanted(asked.wanted, window, config.augment)
+    if "label" in asked.wanted:
+        labels_of(collection)
     if target == "frames" and window.by == "time":
         window = window.model_copy(update={"by": "frames"})
-    training, held_out = _split(collection, window, config.holdout)
+    training, held_out = _split(collection, window, config.holdout, "before" in asked.wanted)
     whole = Path(str(config.path)).name
     curated, unreadable = None, {}
     if config.curate is not None:
@@ -162,17 +178,23 @@ def _cut(
             collection,
             tuple(windows),
             window,
-            representation,
-            integral,
-            image_size,
+            asked.representation,
+            asked.integral,
+            asked.image_size,
             config.augment,
             None if target == "none" else target,
             config.difference,
-            teacher,
-            activity_patch,
+            asked.teacher,
+            asked.activity_patch,
+            asked.wanted,
+            asked.num_classes,
             known,
         )
 
+    for kind in MAPS:
+        for part in (training, held_out):
+            if kind in asked.wanted and part:
+                check_labels(collection, part, kind, asked.num_classes)
     made = samples(training, unreadable)
     if target == "frames":
         # Frames that do not fit are told before a run is begun, not by its first batch.
@@ -182,7 +204,8 @@ def _cut(
     identity = tuple(f"{entries[n].name or whole} {entries[n].fingerprint}" for n in used)
     later = window
     if window.by in ("frames", "frame"):
-        later = window.model_copy(update={"by": "time", "duration_us": _typical_us(collection, training)})
+        usual_us = _typical_us(collection, training)
+        later = window.model_copy(update={"by": "time", "track": "frames", "duration_us": usual_us})
     return Samples(made, samples(held_out, {}) if held_out else None, target, later, identity, curated=curated)
 
 
@@ -209,12 +232,16 @@ def _keys(scenes: Scenes, failed: Mapping[str, str]) -> dict[str, str]:
     return keys
 
 
+def _may_lie_between_frames(window: WindowConfig) -> bool:
+    return window.by in ("time", "frames") and window.track == "frames"
+
+
 def _split(
-    collection: Collection, window: WindowConfig, holdout: float
+    collection: Collection, window: WindowConfig, holdout: float, with_before: bool
 ) -> tuple[list[tuple[int, Window]], list[tuple[int, Window]]]:
     if len(collection.entries) < MANY or not holdout:
-        return cut_collection(collection, window, holdout)
-    windows, _ = cut_collection(collection, window)
+        return cut_collection(collection, window, holdout, with_before)
+    windows, _ = cut_collection(collection, window, with_before=with_before)
     kept_out = chosen([entry.name for entry in collection.entries], holdout)
     training = [w for w in windows if w[0] not in kept_out]
     if not training:
@@ -278,15 +305,10 @@ def _key_or_word(path: Path) -> str:
         return "unreadable"
 
 
-def _mixed(
-    source: Source,
-    config: DataConfig,
-    representation: Representation,
-    integral: Representation,
-    image_size: tuple[int, int],
-    teacher: TeacherInput | None,
-    activity_patch: int | None,
-) -> Samples:
+def _mixed(source: Source, config: DataConfig, asked: _Asked) -> Samples:
+    classes = {part.name: part.source.collection.classes for part in source.parts if part.source.collection}
+    if "label" in asked.wanted and len(set(classes.values())) > 1:
+        raise CollectionError(f"expected parts of data.sources with the same classes, got {classes}")
     unasked = [part.name for part in source.parts if part.source.collection is None]
     if config.curate is not None and 0 < len(unasked) < len(source.parts):
         warnings.warn(
@@ -298,11 +320,7 @@ def _mixed(
         part.name: build_samples(
             part.source,
             part.config.model_copy(update={"curate": None}) if part.name in unasked else part.config,
-            representation,
-            integral,
-            image_size,
-            teacher,
-            activity_patch,
+            *asked,
         )
         for part in source.parts
     }

@@ -130,11 +130,20 @@ class CorpusConfig(Config):
     frame that it has."""
     tracks: tuple[Literal["frames", "flow", "depth", "semantic"], ...] = ("frames", "flow", "depth", "semantic")
     """Tracks beside the events, where the source has them: `flow` (with `valid`, and of scenes `occluded`) not of
-    video, `depth` and `semantic` (with `instance`) of scenes only."""
+    video, `depth` and `semantic` (with `instance`) of scenes only, but for `masks`."""
+    masks: str | None = None
+    """Of pictures: a folder with the classes of their pixels, which become the track `semantic`; for `a/b.jpg` it holds
+    `a/b.png` of the same size, grey or with a palette, each value a class, 255 where there is none."""
     label_by: Literal["folder", "none"] = "folder"
     """Whether the folder that a picture or video lies in is its label (and train, val or test above that its split)."""
     shard_clips: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Clips in one file; auto follows the size of the corpus."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.masks is not None and "semantic" not in self.tracks:
+            raise ValueError(f"masks become the track semantic: add it to tracks={list(self.tracks)}")
+        return self
 
     @model_validator(mode="before")
     @classmethod

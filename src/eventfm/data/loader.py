@@ -16,7 +16,7 @@ from eventfm.data.sampler import Draw, rank_slice, stream
 from eventfm.protocols import Batch
 from eventfm.random import derive
 
-_DTYPES = {"label": np.int64}
+_DTYPES = {"label": np.int64, "semantic": np.int64}
 
 
 class SampleSet(Protocol):

@@ -14,8 +14,20 @@ from eventfm.data.collection import Collection, Entry
 from eventfm.data.problems import first_readable, reading
 from eventfm.data.scenes import Frame, Scene, Still, TeacherInput
 from eventfm.data.table import CollectionError
+from eventfm.data.targets import MAPS, count_classes, drawn, labelled, wanted_shapes, write_seen
 from eventfm.data.transforms import AugmentConfig, Geometry, disturb, draw, whole
-from eventfm.data.windows import Difference, Window, WindowConfig, WindowError, cut, frame_difference, read, shifted
+from eventfm.data.windows import (
+    Difference,
+    Window,
+    WindowConfig,
+    WindowError,
+    before,
+    cut,
+    frame_difference,
+    is_covered,
+    read,
+    shifted,
+)
 from eventfm.events import Events
 from eventfm.protocols import Representation
 
@@ -28,8 +40,14 @@ class WindowSamples:
 
     A sample has `input` (C, H, W); `target` (1, H, W) where a `target` is asked for; `label` () where every
     recording has one; `activity` (rows, cols) with an `activity_patch` (see `data.activity`); and with a `teacher`,
-    `view` and what it is shown (`scene_of`) or what it said. A window whose picture or frames cannot be read is passed
-    over for the next one.
+    `view` and what it is shown (`scene_of`) or what it said; and what is `wanted` by a task:
+
+    `semantic` (H, W) int64, classes, 255 where there is none; `flow` (2, H, W), how far what is at a pixel of the input
+    at the start of the window moves until its end, pixels of the input, u right and v down, NaN where unknown; `depth`
+    (1, H, W), metres, NaN where unknown; `seen` (H, W), 1 where the window has an event; `before` (C, H, W), the window
+    of the same length right before this one.
+
+    A window whose picture or frames cannot be read is passed over for the next one; labels must be readable.
     """
 
     collection: Collection
@@ -46,6 +64,10 @@ class WindowSamples:
     teacher: TeacherInput | None = None
     activity_patch: int | None = None
     """Side, in pixels of the input, of the patches whose activity is counted."""
+    wanted: tuple[str, ...] = ()
+    """What a task wants, of `targets.WANTED`; windows must be such as `targets.check_wanted` allows."""
+    class_limit: int | None = None
+    """How many classes there are: others are refused."""
     problems: dict[str, str] = field(default_factory=dict, compare=False)
     """What could not be read so far, and why, by name."""
 
@@ -59,6 +81,7 @@ class WindowSamples:
             shapes["label"] = ()
         if self.activity_patch:
             shapes["activity"] = patch_grid(self.image_size, self.activity_patch)
+        shapes |= wanted_shapes(self.wanted, self.representation.channels, self.image_size)
         return shapes | (self.teacher.shapes if self.teacher else {})
 
     def __len__(self) -> int:
@@ -68,11 +91,20 @@ class WindowSamples:
         """Return the recording that sample `index` is cut from."""
         return self.collection.entries[self.windows[index][0]]
 
+    def num_classes(self) -> int:
+        """Return one more than the highest class that the labels of the windows have; all of them are read.
+
+        Raises:
+            LabelError: They are not classes, or not as large as the sensor.
+        """
+        return count_classes(self.collection, list(self.windows))
+
     def fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
-        """Write sample `index` into `out`; one geometry drawn from `rng` serves events, target and view.
+        """Write sample `index` into `out`; one geometry drawn from `rng` serves events, target, labels and view.
 
         Raises:
             CollectionError: No sample at all has pictures or frames that can be read.
+            LabelError: Its labels are of another size than the sensor, or beyond the classes that there are.
         """
         first_readable(lambda number: self._fill(number, rng, out), index, len(self), self.problems)
 
@@ -101,40 +133,55 @@ class WindowSamples:
             assert events.window is not None
             scene = scene_of(entry, window, events.window, geometry.time_flip)
             self.teacher.fill(scene, geometry.view(entry.recording.sensor), out)
+        for kind in MAPS:
+            if kind in self.wanted:
+                values = labelled(kind, entry, window).read(self.class_limit)
+                out[kind][...] = drawn(kind, values, geometry)
+        if "seen" in self.wanted:
+            write_seen(clean, geometry, out["seen"])
+        if "before" in self.wanted:
+            assert events.window is not None
+            earlier = geometry.events(read(entry.recording, before(Window(*events.window))))
+            earlier = earlier if rng is None else disturb(earlier, self.augment, rng)
+            write_grid(self.representation, earlier, geometry, out["before"])
 
 
 def cut_collection(
-    collection: Collection, config: WindowConfig, holdout: float = 0.0
+    collection: Collection, config: WindowConfig, holdout: float = 0.0, with_before: bool = False
 ) -> tuple[list[tuple[int, Window]], list[tuple[int, Window]]]:
     """Return (training, held-out) windows: of each recording, the last `holdout` share of its windows is held out.
 
-    Of a recording with a single window nothing is held out.
+    Of a recording with a single window nothing is held out. `with_before` keeps those windows alone that the recording
+    goes back far enough for that there is another of their length right before them, which then belongs to them.
 
     Held-out windows never overlap training windows, not even where these are moved about (`Window.limit`). Windows
     that reach into the held-out stretch, because they overlap each other, are left out of both.
 
     Raises:
-        WindowError: No recording has a window.
+        WindowError: No recording has a window, or one lacks the track that windows are cut by.
     """
     training: list[tuple[int, Window]] = []
     held_out: list[tuple[int, Window]] = []
     for number, entry in enumerate(collection.entries):
-        windows = cut(entry.recording, config)
+        try:
+            windows = cut(entry.recording, config)
+        except WindowError as error:
+            raise WindowError(f"{entry.name}: {error}" if entry.name else str(error)) from error
+        if with_before:
+            windows = [window for window in windows if is_covered(entry.recording, before(window))]
         # A single window is trained on rather than watched.
         num_held = max(0, min(int(np.ceil(holdout * len(windows))), len(windows) - 1))
         kept, rest = windows[: len(windows) - num_held], windows[len(windows) - num_held :]
-        first = min((window.start for window in rest), default=None)
+        first = min(((before(window) if with_before else window).start for window in rest), default=None)
         training += [(number, w._replace(limit=first)) for w in kept if first is None or w.stop <= first]
         held_out += [(number, window) for window in rest]
     if not training:
-        raise WindowError(
-            f"no window of kind {config.by!r} in {len(collection.entries)} recordings"
-            + (
-                f" after holding out {holdout:.0%}; give data.holdout=0, or shorter windows"
-                if held_out
-                else "; are they empty, or their frames outside the time of the events?"
-            )
-        )
+        hint = "; are they empty, or their frames outside the time of the events?"
+        if with_before:
+            hint = " has another of its length before it, as the first of a recording never has; give longer recordings"
+        if held_out:
+            hint = f" after holding out {holdout:.0%}; give data.holdout=0, or shorter windows"
+        raise WindowError(f"no window of kind {config.by!r} in {len(collection.entries)} recordings{hint}")
     return training, held_out
 
 

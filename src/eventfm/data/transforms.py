@@ -77,6 +77,24 @@ class Geometry:
         columns = np.arange(self.out[1]) * grid.shape[2] // self.out[1]
         np.take(grid[:, rows], columns, axis=2, out=out)
 
+    def nearest(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return the same draw of a map of the sensor (..., h, w), such as classes or depth: (..., H, W) of size `out`.
+
+        A pixel gets the value of one sensor pixel whose events it shows, the middle one where it shows several.
+        """
+        rows = _shown(self.top, self.height, self.out[0])
+        columns = _shown(self.left, self.width, self.out[1], self.flip)
+        return values[..., rows[:, None], columns]
+
+    def flow(self, flow: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the same draw of a flow (2, h, w), pixels of the sensor: (2, H, W) in pixels of the output, nearest.
+
+        Where time runs backwards it has no meaning: what a pixel sees then came from somewhere.
+        """
+        assert not self.time_flip
+        scale = np.array([-1 if self.flip else 1, 1]) * self.out[::-1] / np.array([self.width, self.height])
+        return (self.nearest(flow) * scale[:, None, None]).astype(np.float32)
+
     def voxels(self, voxels: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         """Write the same draw of a signed voxel grid (B, h, w) of the sensor into `out` (B, H, W), nearest.
 
@@ -182,6 +200,16 @@ def disturb(events: Events, config: AugmentConfig, rng: np.random.Generator) -> 
     p = np.concatenate([events.p[kept], events.p[source]])
     order = np.argsort(t, kind="stable")
     return Events(x[order], y[order], t[order], p[order], events.sensor, events.window)
+
+
+def _shown(start: int, length: int, out: int, mirrored: bool = False) -> NDArray[np.int64]:
+    """Return which coordinate of `[start, start + length)` each of `out` output pixels shows; see `Geometry.grid`."""
+    cells = min(length, out)
+    cell = np.arange(out) * cells // out
+    cell = cells - 1 - cell if mirrored else cell
+    # `placement` puts the coordinates from the first to the last into a cell.
+    first, last = -(-cell * length // cells), -(-(cell + 1) * length // cells) - 1
+    return start + (first + last) // 2
 
 
 def _with_window(events: Events, window: tuple[int, int] | None) -> Events:

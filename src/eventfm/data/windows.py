@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from eventfm.config import Config
 from eventfm.data.adaptive import active_span
@@ -19,6 +19,8 @@ DARKEST = 1 / 255
 """Added to grey in [0, 1] before its logarithm is taken: one step of 8 bits, below which frames know nothing."""
 MIN_COVERAGE = 0.75
 """A pair of frames makes a window only if events cover at least this share of the time between them."""
+FLOW, FLOW_END = "flow", "flow_until"
+"""The track of flow, and the one that says, where there is one, at which microsecond each of its entries ends."""
 
 
 class WindowError(ValueError):
@@ -31,6 +33,9 @@ class WindowConfig(Config):
     by: Literal["time", "count", "frames", "frame", "whole"] = "time"
     """`time`: `duration_us` long; `count`: `num_events` long; `frames`: between two frames; `frame`: from each frame
     on, or up to it; `whole`: the recording."""
+    track: str = "frames"
+    """What windows by `frames` and by `frame` mean by a frame: an entry of this track, e.g. `semantic` or `depth`. By
+    `frames` of `flow`, a window is the time that an entry of it holds for (`cut`)."""
     duration_us: PositiveInt = 50_000
     """Length of a window by time, microseconds."""
     stride_us: PositiveInt | None = None
@@ -53,6 +58,12 @@ class WindowConfig(Config):
     jitter: bool = True
     """While training, each window by time or count starts up to half a stride earlier or later, drawn per epoch."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.by == "frames" and self.track == FLOW and self.frame_gap > 1:
+            raise ValueError(f"expected frame_gap=1, for one flow does not reach over several, got {self.frame_gap}")
+        return self
+
 
 class Shorten(NamedTuple):
     """How a window is shortened when it is read, from its start on or, with `backwards`, up to its end."""
@@ -73,6 +84,8 @@ class Window(NamedTuple):
     counted: bool = False
     frames: tuple[int, int] | None = None
     """The two frames that bound the window, whose events lie in `(T_a, T_b]`."""
+    entry: int | None = None
+    """Which entry of `WindowConfig.track` the window stands at or, between two of them, begins with."""
     limit: int | None = None
     """Where, in the units of `stop`, what follows is held out: jitter may not move the window beyond it."""
     shorten: Shorten | None = None
@@ -84,11 +97,16 @@ def cut(recording: Recording, config: WindowConfig) -> list[Window]:
     A recording shorter than one window gives one window of full length that starts with it. The rest at the end
     that fills no window is left out.
 
+    An entry of `flow` holds from its time until the time that a track `flow_until` says; without that, until the next
+    frame where every flow begins with a frame, as in simulated recordings; else until the next flow. A last one whose
+    end is not known so makes no window.
+
     Raises:
-        WindowError: Windows by frames are asked of a recording without frames.
+        WindowError: Windows by frames are asked of a recording without frames, or without the track that is meant; or
+            the ends of its flow do not fit it.
     """
     if config.by == "frames":
-        return _between_frames(recording, config.frame_gap)
+        return _between_frames(recording, config)
     if config.by == "frame":
         return _at_frames(recording, config)
     if not recording.num_events:
@@ -206,6 +224,18 @@ def grey(picture: NDArray[np.generic]) -> NDArray[np.float32]:
     return values
 
 
+def before(window: Window) -> Window:
+    """Return the window of the same length right before one by time."""
+    assert not window.counted
+    return Window(2 * window.start - window.stop, window.start)
+
+
+def is_covered(recording: Recording, window: Window) -> bool:
+    """Return whether the recording lasts for most of a window by time: `MIN_COVERAGE` of it."""
+    first, last = recording.t_range
+    return min(window.stop, last + 1) - max(window.start, first) >= MIN_COVERAGE * (window.stop - window.start)
+
+
 def _shortened(events: Events, how: Shorten) -> Events:
     """Return what is left of the events of a whole window."""
     assert events.window is not None
@@ -220,18 +250,20 @@ def _shortened(events: Events, how: Shorten) -> Events:
     return events.between(first, int(events.t[how.num_events - 1]) + 1)
 
 
-def _frame_times(recording: Recording, what: str) -> NDArray[np.int64]:
-    if "frames" not in recording.tracks:
-        raise WindowError(
-            f"expected a recording with frames for windows {what}, got tracks {sorted(recording.tracks) or 'none'}; "
-            "use window.by=time and target=events"
-        )
-    return recording.tracks["frames"].times
+def _entry_times(recording: Recording, track: str, what: str) -> NDArray[np.int64]:
+    if track in recording.tracks:
+        return recording.tracks[track].times
+    there = f"got tracks {sorted(recording.tracks) or 'none'}"
+    if track != "frames":
+        raise WindowError(f"expected a recording with a track {track!r} for windows {what} its entries, {there}")
+    raise WindowError(
+        f"expected a recording with frames for windows {what} frames, {there}; use window.by=time and target=events"
+    )
 
 
 def _at_frames(recording: Recording, config: WindowConfig) -> list[Window]:
     """Return a window for each frame; none for a frame whose window events hardly cover."""
-    times = _frame_times(recording, "at frames")
+    times = _entry_times(recording, config.track, "at")
     backwards = config.frame_at == "end"
     shorten = None
     if config.length == "count":
@@ -243,18 +275,38 @@ def _at_frames(recording: Recording, config: WindowConfig) -> list[Window]:
     windows = []
     for number, time in enumerate(times.tolist()):
         start, stop = (time + 1 - reach, time + 1) if backwards else (time, time + reach)
-        if min(stop, last + 1) - max(start, first) >= MIN_COVERAGE * reach:
-            windows.append(Window(start, stop, frames=(number, number), shorten=shorten))
+        frames = (number, number) if config.track == "frames" else None
+        window = Window(start, stop, frames=frames, entry=number, shorten=shorten)
+        if is_covered(recording, window):
+            windows.append(window)
     return windows
 
 
-def _between_frames(recording: Recording, gap: int) -> list[Window]:
-    times = _frame_times(recording, "between frames")
-    first, last = recording.t_range
+def _between_frames(recording: Recording, config: WindowConfig) -> list[Window]:
+    times, gap = _entry_times(recording, config.track, "between"), config.frame_gap
+    ends = _flow_ends(recording) if config.track == FLOW else times[gap:]
     windows = []
-    for a in range(len(times) - gap):
-        start, stop = int(times[a]) + 1, int(times[a + gap]) + 1
-        covered = min(stop, last + 1) - max(start, first)
-        if stop > start and covered >= MIN_COVERAGE * (stop - start):
-            windows.append(Window(start, stop, frames=(a, a + gap)))
+    for number, (start, end) in enumerate(zip(times.tolist(), ends.tolist(), strict=False)):
+        frames = (number, number + gap) if config.track == "frames" else None
+        window = Window(start + 1, end + 1, frames=frames, entry=number)
+        if end > start and is_covered(recording, window):
+            windows.append(window)
     return windows
+
+
+def _flow_ends(recording: Recording) -> NDArray[np.int64]:
+    """Return until when the entries of `flow` hold, microseconds, (N,); fewer where the last ones' are not known."""
+    times = recording.tracks[FLOW].times
+    if FLOW_END in recording.tracks:
+        ends = recording.tracks[FLOW_END]
+        if not np.array_equal(ends.times, times):
+            raise WindowError(
+                f"expected an entry of {FLOW_END} for each of {FLOW}, at the same times, got {len(ends.times)} for "
+                f"{len(times)}"
+            )
+        return np.array([int(ends.read(i)) for i in range(len(times))], np.int64)
+    if "frames" in recording.tracks:
+        frames = recording.tracks["frames"].times
+        if np.isin(times, frames).all():
+            return frames[[i for i in np.searchsorted(frames, times, side="right") if i < len(frames)]]
+    return times[1:]

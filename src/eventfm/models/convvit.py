@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from eventfm.models.layers import Block, DropPath, PatchEmbed, Positions, init_linear, patchwise, pointwise
 from eventfm.models.masking import cells_of_units, take_units
+from eventfm.models.queries import run_with_queries
 from eventfm.protocols import Features
 
 Size = int | tuple[int, int]
@@ -57,6 +58,7 @@ class ConvViT(nn.Module):
         self.embed_dim = dims[-1]
         self.pyramid_dims = (*dims, dims[-1])
         self.stride = patch_size
+        self.pyramid_strides = (patch_size // 4, patch_size // 2, patch_size, 2 * patch_size)
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         grid = self._grid_of(height, width)
         rates = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
@@ -112,6 +114,19 @@ class ConvViT(nn.Module):
             raise ValueError(f"expected at least 3x3 tokens for the extra level, got {rows}x{cols}")
         return [*maps, self.extra_level(maps[-1])]
 
+    def with_queries(self, x: Tensor, queries: Tensor, last: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Return normed queries (B, Q, D), tokens (B, N, D) and the grid; `queries` (Q, D) join the last `last` blocks.
+
+        Queries have no place on the grid: positions are those of the patches alone.
+
+        Raises:
+            ValueError: There are not as many blocks, or the queries are of another width.
+        """
+        grid = self._checked_grid(x)
+        *_, tokens = self._before_blocks(x, grid, None)
+        tokens = self.norm(run_with_queries(self.blocks, tokens, queries, last))
+        return tokens[:, : len(queries)], tokens[:, len(queries) :], grid
+
     def shard_units(self) -> list[nn.Module]:
         """Return the convolution blocks and the transformer blocks."""
         return [block for stage in self.stages for block in stage] + list(self.blocks)
@@ -121,11 +136,18 @@ class ConvViT(nn.Module):
         stages = [[f"stages.{i}."] for i in range(len(self.stages))]
         return [["stems.", "to_tokens."], *stages, *([f"blocks.{i}."] for i in range(len(self.blocks)))]
 
-    def _levels(self, x: Tensor, grid: tuple[int, int], keep: Tensor | None) -> Iterator[Tensor]:
-        """Yield the outputs of both stages and of the last block, (B, cells, D_i), not normed.
+    def _levels(self, x: Tensor, grid: tuple[int, int], keep: Tensor | None) -> list[Tensor]:
+        """Return the outputs of both stages and of the last block, (B, cells, D_i), not normed.
 
         Without `keep` cells are in raster order; with it, unit after unit, in the order of `keep`.
         """
+        *stages, tokens = self._before_blocks(x, grid, keep)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return [*stages, tokens]
+
+    def _before_blocks(self, x: Tensor, grid: tuple[int, int], keep: Tensor | None) -> Iterator[Tensor]:
+        """Yield the outputs of both stages, and what the first transformer block is given."""
         batch = x.shape[0]
         maps = x if keep is None else take_units(x, keep, self.stride).flatten(0, 1)
         for stem, stage, side in zip(self.stems, self.stages, _SIDES, strict=False):
@@ -139,10 +161,7 @@ class ConvViT(nn.Module):
             maps = cells.reshape(-1, *shape, cells.shape[2]).permute(0, 3, 1, 2)
         tokens = self.to_tokens(self.stems[-1](maps).reshape(batch, -1, self.embed_dim))
         positions = self.positions(grid)
-        tokens = tokens + (positions if keep is None else positions[keep])
-        for block in self.blocks:
-            tokens = block(tokens)
-        yield tokens
+        yield tokens + (positions if keep is None else positions[keep])
 
     def _checked_grid(self, x: Tensor) -> tuple[int, int]:
         if x.ndim != 4 or x.shape[1] != self.in_channels:

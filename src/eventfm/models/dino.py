@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eventfm.models.layers import DropPath
 from eventfm.models.masking import take_tokens
+from eventfm.models.queries import run_with_queries
 from eventfm.protocols import Features
 from eventfm.registry import require
 
@@ -57,6 +58,7 @@ class DINO(nn.Module):
         self.embed_dim = embed_dim
         self.pyramid_dims = (embed_dim,) * 4
         self.stride = patch_size
+        self.pyramid_strides = (patch_size,) * 4
         self.taps = _taps(depth)
         self.num_prefix = 1 + registers
         self.head_dim = embed_dim // num_heads
@@ -103,6 +105,20 @@ class DINO(nn.Module):
         """Return the normed tokens of the four tapped blocks as maps (B, D, rows, cols), shallowest first."""
         grid = self._grid_of(x)
         return [tokens.transpose(1, 2).unflatten(2, grid) for tokens in self.tokens_at(x, self.taps)]
+
+    def with_queries(self, x: Tensor, queries: Tensor, last: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Return normed queries (B, Q, D), patches (B, N, D) and grid; `queries` (Q, D) join the last `last` blocks.
+
+        Class and register tokens stay between queries and patches. Only patches are turned by their place.
+
+        Raises:
+            ValueError: There are not as many blocks, or the queries are of another width.
+        """
+        grid = self._grid_of(x)
+        turns = self._turns(x, None)
+        tokens = run_with_queries(self.blocks, self.embeddings(x), queries, last, position_embeddings=turns)
+        tokens = self.norm(tokens)
+        return tokens[:, : len(queries)], tokens[:, len(queries) + self.num_prefix :], grid
 
     def shard_units(self) -> list[nn.Module]:
         """Return the transformer blocks."""

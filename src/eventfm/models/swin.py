@@ -50,6 +50,7 @@ class Swin(nn.Module):
         self.pyramid_dims = tuple(embed_dim * 2**level for level in range(_LEVELS))
         self.embed_dim = self.pyramid_dims[-1]
         self.stride = patch_size
+        self.pyramid_strides = tuple(patch_size // 2 ** (_LEVELS - 1 - level) for level in range(_LEVELS))
         self.window = window
         self._grid_of(*((image_size, image_size) if isinstance(image_size, int) else image_size))
         self.patch_embed = _Patches(in_channels, embed_dim, patch_size // 8)

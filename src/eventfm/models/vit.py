@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from eventfm.models.layers import Block, PatchEmbed, Positions, init_linear
 from eventfm.models.masking import take_units
+from eventfm.models.queries import run_with_queries
 from eventfm.protocols import Features
 
 Size = int | tuple[int, int]
@@ -42,6 +43,7 @@ class ViT(nn.Module):
         self.embed_dim = embed_dim
         self.pyramid_dims = (embed_dim,) * 4
         self.stride = patch_size
+        self.pyramid_strides = (patch_size,) * 4
         fused = fused_blocks or dict.fromkeys(_nearest_blocks(depth, (1 / 6, 1 / 3, 1)))
         self.fused_blocks = tuple(fused) if fusion else (depth,)
         self.taps = _nearest_blocks(depth, (1 / 3, 1 / 2, 2 / 3, 1))
@@ -73,6 +75,18 @@ class ViT(nn.Module):
         """Return the outputs of the four tapped blocks as maps (B, D, rows, cols), not normed, shallowest first."""
         tokens, grid = self._embed(x)
         return [tap.transpose(1, 2).unflatten(2, grid) for tap in self._outputs(tokens, self.taps)]
+
+    def with_queries(self, x: Tensor, queries: Tensor, last: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Return normed queries (B, Q, D), tokens (B, N, D) and the grid; `queries` (Q, D) join the last `last` blocks.
+
+        Queries have no place on the grid: positions are those of the patches alone.
+
+        Raises:
+            ValueError: There are not as many blocks, or the queries are of another width.
+        """
+        tokens, grid = self._embed(x)
+        tokens = self.norm(run_with_queries(self.blocks, tokens, queries, last))
+        return tokens[:, : len(queries)], tokens[:, len(queries) :], grid
 
     def shard_units(self) -> list[nn.Module]:
         """Return the transformer blocks."""
