@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -133,6 +135,23 @@ def test_overlap_is_found_under_another_name(trained: RunResult, store: Path, tm
         ProtocolError, match=r"pretrained on 4 of the 4 recordings that it would be scored on, e\.g\. 'clip0'"
     ):
         probe(trained, path, table, tmp_path / "out")
+
+
+def test_sequences_of_dsec_are_opened_even_those_of_tests(trained: RunResult, tmp_path: Path) -> None:
+    names = ["zurich_city_13_a", "zurich_city_14_c"]
+    for name in names:
+        for folder in ("events/left", "images/left/distorted"):
+            (tmp_path / "dsec" / name / folder).mkdir(parents=True)
+        with h5py.File(tmp_path / "dsec" / name / "events/left/events.h5", "w") as file:
+            for column in "xytp":
+                file[f"events/{column}"] = np.zeros(5, np.uint16)
+            file["ms_to_idx"], file["t_offset"] = np.zeros(1, np.uint64), np.int64(0)
+        cv2.imwrite(str(tmp_path / "dsec" / name / "images/left/distorted/0.png"), np.zeros((480, 640), np.uint8))
+        (tmp_path / "dsec" / name / "images/timestamps.txt").write_text("0\n")
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\nzurich_city_13_a,night\nzurich_city_14_c,\n")
+    with pytest.raises(CollectionError, match=r"1 of 2 recordings have no label, .*'zurich_city_14_c'"):
+        probe(trained, tmp_path / "dsec", table, tmp_path / "out")
 
 
 def test_one_encoder_per_fold(

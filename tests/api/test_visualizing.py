@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ import eventfm
 from eventfm.api import visualizing
 from eventfm.api.visualizing import visualize
 from eventfm.config import ConfigError
+from eventfm.data.table import CollectionError
 from eventfm.data.windows import WindowConfig, WindowError
 from eventfm.deployment.predict import LoadedEncoder, assemble
 from eventfm.events import Events, Sensor
@@ -42,6 +44,23 @@ def recording(height: int = 32, width: int = 48, frames: tuple[int, int] | None 
     events = Events.checked(x, y, t, rng.integers(0, 2, 6000), Sensor(width, height))
     pictures = rng.integers(0, 256, (7, *(frames or (1, 1)), 3)).astype(np.uint8)
     return ArrayRecording(events, {"frames": ArrayTrack(1_000_000 + np.arange(7) * 10_000, pictures)} if frames else {})
+
+
+def write_dsec(folder: Path, seed: int = 0) -> Path:
+    """Write a sequence of DSEC, 41 ms, with two frames that were warped already."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 41_000, 4000))
+    for name in ("events/left", "images/left/distorted"):
+        (folder / name).mkdir(parents=True)
+    with h5py.File(folder / "events/left/events.h5", "w") as file:
+        file["events/x"], file["events/y"] = (rng.integers(0, side, 4000).astype("u2") for side in (640, 480))
+        file["events/t"], file["events/p"] = t.astype("u4"), rng.integers(0, 2, 4000).astype("u1")
+        file["ms_to_idx"], file["t_offset"] = np.searchsorted(t, 1000 * np.arange(42)).astype("u8"), np.int64(7_000_000)
+    for number in range(2):
+        picture = np.full((480, 640, 3), 100 * number, np.uint8)
+        cv2.imwrite(str(folder / f"images/left/distorted/{number:06d}.png"), picture)
+    (folder / "images/timestamps.txt").write_text("7000000\n7020000\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +212,20 @@ def test_from_files_by_the_public_name(encoder: LoadedEncoder, teacher: Path, tm
     b = visualize(encoder, recording(), **{"teacher.name": teacher}, at="0,0.03", device="cpu")
     np.testing.assert_array_equal(a.picture, b.picture)
     assert a.picture.shape[1] == 10 * (360 + 8) + 8
+
+
+def test_a_sequence_of_dsec_is_shown_with_its_frame(
+    encoder: LoadedEncoder, teacher: Path, rows: list[TokenRow], tmp_path: Path
+) -> None:
+    folder = write_dsec(tmp_path / "zurich_city_14_c")
+    visualize(encoder, folder, at=0.031, teacher=teacher)
+    (row,) = rows
+    assert row.label == "0.030 to 0.040 s"
+    assert row.frame_tokens is not None
+    np.testing.assert_array_equal(np.unique(row.frame), [100])
+    write_dsec(tmp_path / "zurich_city_15_a")
+    with pytest.raises(CollectionError, match=r"holds 2 sequences of DSEC; give one, e\.g\. .*zurich_city_14_c"):
+        visualize(encoder, tmp_path)
 
 
 def test_frames_that_no_teacher_can_read(encoder: LoadedEncoder, teacher: Path, rows: list[TokenRow]) -> None:

@@ -190,9 +190,9 @@ def test_a_table_chooses_sequences(tmp_path: Path) -> None:
     assert chosen is not None
     assert [entry.name for entry in chosen.entries] == ["a"]
     table.write_text("path\nd\n")
-    with pytest.raises(CollectionError, match=r"names 'd', and the sequences of DSEC with pictures in .* are a, b, c"):
+    with pytest.raises(CollectionError, match=r"names 'd', and the sequences of DSEC in .* are a, b, c"):
         open_source(config)
-    with pytest.raises(CollectionError, match=r"sequences of DSEC.*leave data.images out"):
+    with pytest.raises(CollectionError, match=r"sequences of DSEC.*leave images out"):
         open_source(DataConfig(path=str(tmp_path / "set"), images=str(tmp_path)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import PositiveInt
 
 from eventfm.config import Config
-from eventfm.data.collection import open_collection
+from eventfm.data.sequences import open_recordings
 from eventfm.data.windows import WindowConfig
 from eventfm.deployment.predict import LoadedEncoder, load, save_embeddings
 from eventfm.events import Events, OnError, Sensor
@@ -23,7 +23,7 @@ class EmbedData(Config):
     """Recordings to embed."""
 
     path: str
-    """A recording, a store of recordings, or a folder of them."""
+    """A recording, a store of recordings, a folder of them, or sequences of DSEC or M3ED."""
     format: str | None = None
     """A hint for files whose content does not say what they are."""
     sensor: tuple[PositiveInt, PositiveInt] | None = None
@@ -61,10 +61,11 @@ def embed(
 ) -> list[Embedding] | dict[str, list[Embedding]]:
     """Return one embedding per window of `data`; with `out`, keep them as `.npz` too.
 
-    `data` is events, an open recording, a file, or a folder or store of recordings; of these last a mapping from
-    name to embeddings comes back, and `out` is a folder. `window` cuts otherwise than in training, e.g.
-    `{"by": "count", "num_events": 5000}`; without it, `Events` are one window as they are. `format`, `sensor` and
-    `on_error` are as for `open_recording`. An encoder that is loaded already stays on its device unless one is given.
+    `data` is events, an open recording, a file, a folder or store of recordings, or sequences of DSEC or M3ED as they
+    were published; of several a mapping from name to embeddings comes back, and `out` is a folder. `window` cuts
+    otherwise than in training, e.g. `{"by": "count", "num_events": 5000}`; without it, `Events` are one window as they
+    are. `format`, `sensor` and `on_error` are as for `open_recording`. An encoder that is loaded already stays on its
+    device unless one is given.
 
     Raises:
         ValueError: The encoder or the data cannot be read, there is no event to embed, or the encoder was trained on
@@ -82,7 +83,7 @@ def embed(
         embeddings = loaded.embed(data, cutting)
         _keep(out, embeddings, "the recording")
         return embeddings
-    entries = open_collection(data, format=format, sensor=sensor, on_error=on_error).entries
+    entries = open_recordings(data, format=format, sensor=sensor, on_error=on_error).entries
     if len(entries) == 1:
         embeddings = loaded.embed(entries[0].recording, cutting)
         _keep(out, embeddings, str(data))

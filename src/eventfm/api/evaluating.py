@@ -18,8 +18,9 @@ from eventfm.api.pretraining import untrained
 from eventfm.api.probe_report import print_table, write_probe_report
 from eventfm.api.settings import nested
 from eventfm.config import Config, ConfigError
-from eventfm.data.collection import Collection, labels_of, open_collection
+from eventfm.data.collection import Collection, labels_of
 from eventfm.data.pairs import write_grid
+from eventfm.data.sequences import open_recordings
 from eventfm.data.transforms import Geometry
 from eventfm.data.windows import WindowConfig, WindowError, read, spread
 from eventfm.deployment.predict import LoadedEncoder, assemble, load
@@ -106,7 +107,7 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
         raise ConfigError(f"unknown suite {suite!r}{did_you_mean(suite, list(SUITES))}")
     config = ProbeConfig.parse(nested(settings), "evaluate probe")
     names = _names(config.encoders)
-    collection = open_collection(
+    collection = open_recordings(
         config.data.path,
         labels=config.data.labels,
         format=config.data.format,

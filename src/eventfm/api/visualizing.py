@@ -17,12 +17,12 @@ from eventfm.api.settings import nested
 from eventfm.config import Config, ConfigError
 from eventfm.data.collection import Entry
 from eventfm.data.pairs import scene_of
+from eventfm.data.sequences import open_one
 from eventfm.data.transforms import Geometry, whole
 from eventfm.data.windows import Window, WindowConfig, cut, read, require_frame_size, spread
 from eventfm.deployment.predict import LoadedEncoder, load
 from eventfm.evaluation.collapse import upsampled
 from eventfm.events import Events, OnError
-from eventfm.io import open_recording
 from eventfm.methods.pairing import taught_tokens
 from eventfm.models.teachers import load_teacher
 from eventfm.protocols import Recording, Teacher
@@ -127,7 +127,7 @@ def visualize(
 
     Args:
         encoder: Folder of an encoder or of a run, or a loaded one.
-        recording: A file, a folder of one recording, or an open recording.
+        recording: A file, a folder of one recording, a sequence of DSEC or M3ED, or an open recording.
         out: The PNG to write.
         **settings: Those of `VisualizeConfig`: `teacher`, `at`, `anchors`, `clusters`, `density`, `window`, ...
 
@@ -143,7 +143,7 @@ def visualize(
     _check_density(loaded, config.density)
     if isinstance(recording, (str, Path)):
         name = str(recording)
-        recording = open_recording(name, config.format, config.sensor, config.on_error)
+        recording = open_one(name, config.format, config.sensor, config.on_error)
     else:
         name = "the recording"
     entry = Entry(name, recording)

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
+
+from eventfm.protocols import Track
 
 Side = Literal["left", "right"]
 Floats = NDArray[np.float64]
 
 _DSEC_CAMERAS = {"left": (0, 1), "right": (3, 2)}
 """Numbers of the event and the frame camera of either side."""
-_DSEC_SITE = "https://dsec.ifi.uzh.ch/dsec-datasets/download/"
-_M3ED_SITE = "https://m3ed.io/download/"
+DSEC_SITE = "https://dsec.ifi.uzh.ch/dsec-datasets/download/"
+M3ED_SITE = "https://m3ed.io/download/"
 _MOST_ROUNDS, _EXACT = 100, 1e-9
+_M3ED_WARPS: WeakValueDictionary[bytes, FrameWarp] = WeakValueDictionary()
 
 
 class CalibrationError(ValueError):
@@ -116,11 +121,36 @@ class FrameWarp:
         seen = self.seen
         positions = np.where(seen[..., None], self.positions, np.float32(-1))
         # What shrinks is averaged first: DSEC's frames have twice the pixels per degree that its events have.
-        step = _shrinkage(self.positions)
-        if step > 1.25:
-            frame = cv2.GaussianBlur(frame, (0, 0), 0.3 * step)
+        if self._step > 1.25:
+            frame = cv2.GaussianBlur(frame, (0, 0), 0.3 * self._step)
         out = cv2.remap(frame, positions[..., 0], positions[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(out * seen.reshape(*seen.shape, *[1] * (out.ndim - 2)).astype(out.dtype))
+
+    @cached_property
+    def _step(self) -> float:
+        """How many frame pixels lie between two neighbours of the event camera, the median."""
+        steps = np.linalg.norm(np.diff(self.positions, axis=1), axis=-1)
+        return float(np.nanmedian(steps)) if np.isfinite(steps).any() else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class WarpedTrack:
+    """Frames of another camera, each warped when it is read."""
+
+    frames: Track
+    warp: FrameWarp
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """Microseconds of each frame."""
+        return self.frames.times
+
+    def __len__(self) -> int:
+        return len(self.frames.times)
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Return frame `i` as the event camera sees it, 0 where the frame does not reach."""
+        return self.warp(self.frames.read(i))
 
 
 def homography_at_infinity(event_matrix: Floats, frame_matrix: Floats, rotation: Floats) -> Floats:
@@ -207,7 +237,7 @@ def read_rectify_map(path: str | Path) -> NDArray[np.float32]:
     Raises:
         CalibrationError: The file is missing or holds something else.
     """
-    with _opened(Path(path), "rectify_map.h5", f"<sequence>_events_left.zip (or _right) from {_DSEC_SITE}") as file:
+    with _opened(Path(path), "rectify_map.h5", f"<sequence>_events_left.zip (or _right) from {DSEC_SITE}") as file:
         if "rectify_map" not in file or file["rectify_map"].ndim != 3 or file["rectify_map"].shape[2] != 2:
             raise CalibrationError(f"expected a data set rectify_map (H, W, 2) in {path}, got {sorted(file)}")
         return np.asarray(file["rectify_map"][:], np.float32)
@@ -222,38 +252,43 @@ def m3ed_warp(path: str | Path, *, frames: Literal["rgb", "left", "right"] = "rg
     Raises:
         CalibrationError: The file has no calibration, or one of a lens of another model.
     """
-    with _opened(Path(path), "a file SEQUENCE_data.h5", f"it from {_M3ED_SITE}") as file:
-        events, event_pose = _m3ed_camera(file, f"prophesee/{side}", str(path))
-        camera, frame_pose = _m3ed_camera(file, f"ovc/{frames}", str(path))
+    events, event_pose = m3ed_camera(path, f"prophesee/{side}")
+    camera, frame_pose = m3ed_camera(path, f"ovc/{frames}")
     transform = np.linalg.inv(frame_pose) @ event_pose
-    return frame_warp(events.directions(events.pixels()), camera, transform[:3, :3], transform[:3, 3])
+    # Dozens of sequences share a calibration, whose warp takes a second to work out and 7 MB to keep.
+    arrays = (transform, *(a for c in (events, camera) for a in (c.matrix, c.distortion, np.array(c.size))))
+    key = b"".join(array.tobytes() for array in arrays)
+    found = _M3ED_WARPS.get(key)
+    if found is None:
+        found = frame_warp(events.directions(events.pixels()), camera, transform[:3, :3], transform[:3, 3])
+    return _M3ED_WARPS.setdefault(key, found)
 
 
-def _m3ed_camera(file: Any, name: str, where: str) -> tuple[Camera, Floats]:
-    where = f"{where}, {name}/calib"
-    if f"{name}/calib" not in file:
-        raise CalibrationError(f"expected the group {name}/calib; {where} is missing: download the file anew")
-    group = file[f"{name}/calib"]
-    names = ("intrinsics", "resolution", "distortion_coeffs", "T_to_prophesee_left")
-    intrinsics, size, distortion, pose = (np.asarray(_part(group, key, where)) for key in names)
-    model = np.asarray(_part(group, "distortion_model", where)).item()
+def m3ed_camera(path: str | Path, name: str) -> tuple[Camera, Floats]:
+    """Return a camera of a file of M3ED, such as `prophesee/left`, and what takes its points to the left event camera.
+
+    Raises:
+        CalibrationError: The file has no calibration of it, or one of a lens of another model.
+    """
+    where = f"{path}, {name}/calib"
+    with _opened(Path(path), "a file SEQUENCE_data.h5", f"it from {M3ED_SITE}") as file:
+        if f"{name}/calib" not in file:
+            raise CalibrationError(f"expected the group {name}/calib in {path}; download it anew from {M3ED_SITE}")
+        group = file[f"{name}/calib"]
+        names = ("intrinsics", "resolution", "distortion_coeffs", "T_to_prophesee_left")
+        intrinsics, size, distortion, pose = (np.asarray(_part(group, key, where)) for key in names)
+        model = np.asarray(_part(group, "distortion_model", where)).item()
     model = model.decode() if isinstance(model, bytes) else str(model)
     if model != "radtan":
         raise CalibrationError(f"expected a lens of the model radtan in {where}, got {model!r}")
     return Camera.of(intrinsics, size, distortion), _matrix(pose, (4, 4), where)
 
 
-def _shrinkage(positions: NDArray[np.float32]) -> float:
-    """Return how many frame pixels lie between two neighbours of the event camera, the median."""
-    steps = np.linalg.norm(np.diff(positions, axis=1), axis=-1)
-    return float(np.nanmedian(steps)) if np.isfinite(steps).any() else 0.0
-
-
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise CalibrationError(
             f"expected the calibration of a DSEC sequence (cam_to_cam.yaml) at {path}; download "
-            f"<sequence>_calibration.zip from {_DSEC_SITE}"
+            f"<sequence>_calibration.zip from {DSEC_SITE}"
         )
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(values, Mapping):

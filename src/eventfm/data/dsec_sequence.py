@@ -9,16 +9,12 @@ already (DSEC-Detection) and are taken first; and the times of frames, microseco
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.data.alignment import CalibrationError, FrameWarp, dsec_warp
-from eventfm.data.collection import Collection, Entry
-from eventfm.data.table import CollectionError, class_names, read_table
+from eventfm.data.alignment import DSEC_SITE, CalibrationError, WarpedTrack, dsec_warp
 from eventfm.data.windows import require_frame_size
 from eventfm.events import OnError
 from eventfm.io import FormatError
@@ -27,29 +23,8 @@ from eventfm.io.recording import PictureTrack
 from eventfm.protocols import Recording, Track
 
 _EVENTS = "events/left/events.h5"
-_SITE = "https://dsec.ifi.uzh.ch/dsec-datasets/download/"
 _DEPTHS = ("", "*/", "*/*/")
 """A sequence, a folder of them, or one of splits."""
-
-
-@dataclass(frozen=True, eq=False)
-class WarpedTrack:
-    """Frames of another camera, each warped when it is read."""
-
-    frames: Track
-    warp: FrameWarp
-
-    @property
-    def times(self) -> NDArray[np.int64]:
-        """Microseconds of each frame."""
-        return self.frames.times
-
-    def __len__(self) -> int:
-        return len(self.frames.times)
-
-    def read(self, i: int) -> NDArray[Any]:
-        """Return frame `i` as the event camera sees it, 0 where the frame does not reach."""
-        return self.warp(self.frames.read(i))
 
 
 def find_sequences(root: Path) -> tuple[str, ...]:
@@ -65,42 +40,10 @@ def find_sequences(root: Path) -> tuple[str, ...]:
         blind = next(folder for folder in folders if folder not in found)
         warnings.warn(
             f"{len(folders) - len(found)} of {len(folders)} sequences of DSEC in {root} have no pictures and are "
-            f"passed over, e.g. {blind.name}; download <sequence>_images_rectified_left.zip from {_SITE}",
+            f"passed over, e.g. {blind.name}; download <sequence>_images_rectified_left.zip from {DSEC_SITE}",
             stacklevel=4,
         )
     return tuple("" if folder == root else folder.relative_to(root).as_posix() for folder in found)
-
-
-def open_sequences(
-    root: Path, names: tuple[str, ...], table: str | Path | None = None, on_error: OnError = "raise"
-) -> Collection:
-    """Return the sequences `names` in `root` as a collection, or those of them that a `table` names.
-
-    Raises:
-        CollectionError: The table names what is not there.
-        CalibrationError: A calibration is missing.
-        FormatError: Timestamps are missing or do not fit the pictures, or the events are damaged.
-    """
-    rows = read_table(Path(table)) if table is not None else [{"path": name} for name in names]
-    if strangers := [row["path"] for row in rows if row["path"] not in names]:
-        raise CollectionError(
-            f"the table {table} names {strangers[0]!r}, and the sequences of DSEC with pictures in {root} are "
-            f"{', '.join(names)}"
-        )
-    if any(row.get("picture") for row in rows):
-        raise CollectionError(f"{table}: sequences of DSEC have frames; leave the column picture out")
-    classes = class_names(rows)
-    entries = [
-        Entry(
-            row["path"],
-            open_sequence(root / row["path"], on_error),
-            classes.index(row["label"]) if row.get("label") else None,
-            row.get("split") or "",
-            int(row["fold"]) if row.get("fold") else None,
-        )
-        for row in rows
-    ]
-    return Collection(tuple(entries), classes)
 
 
 def open_sequence(folder: Path, on_error: OnError = "raise") -> Recording:
@@ -113,7 +56,7 @@ def open_sequence(folder: Path, on_error: OnError = "raise") -> Recording:
     """
     pictures = _pictures(folder)
     if not pictures:
-        raise FormatError(f"expected pictures in {folder / 'images/left/rectified'}; download them from {_SITE}")
+        raise FormatError(f"expected pictures in {folder / 'images/left/rectified'}; download them from {DSEC_SITE}")
     times = _times(folder)
     if len(times) != len(pictures):
         raise FormatError(
@@ -128,7 +71,7 @@ def open_sequence(folder: Path, on_error: OnError = "raise") -> Recording:
         if warp.seen.shape != (sensor.height, sensor.width):
             raise CalibrationError(
                 f"expected {events / 'rectify_map.h5'} of {sensor.width}x{sensor.height} pixels, got "
-                f"{warp.seen.shape[1]}x{warp.seen.shape[0]}; download it anew from {_SITE}"
+                f"{warp.seen.shape[1]}x{warp.seen.shape[0]}; download it anew from {DSEC_SITE}"
             )
         frames = WarpedTrack(frames, warp)
     # A frame that does not fit is told before a run is begun.
@@ -154,7 +97,7 @@ def _times(folder: Path) -> NDArray[np.int64]:
         return _numbers(unified, 1)[:, 0]
     raise FormatError(
         f"expected the times of frames in {exposures} or {unified}; download <sequence>_image_timestamps.txt from "
-        f"{_SITE} and name it so"
+        f"{DSEC_SITE} and name it so"
     )
 
 

@@ -11,11 +11,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from eventfm.config import Config
 from eventfm.data.animate import MotionConfig, find_pictures
-from eventfm.data.collection import Collection, open_collection
+from eventfm.data.collection import Collection
 from eventfm.data.curation import CurationConfig
-from eventfm.data.dsec_sequence import find_sequences, open_sequences
 from eventfm.data.ef_imagenet import EFImageNet, Noise, is_ef_imagenet, open_ef_imagenet
 from eventfm.data.scenes import Tokens
+from eventfm.data.sequences import open_recordings
 from eventfm.data.table import CollectionError
 from eventfm.data.test_sequences import overlaps
 from eventfm.data.transforms import AugmentConfig
@@ -45,7 +45,7 @@ class DataConfig(Config):
     """Where the data are, and how they become samples."""
 
     path: str | None = None
-    """A recording, a store of recordings, or a folder of them; or sequences of DSEC, EF-ImageNet or a set of
+    """A recording, a store of recordings, or a folder of them; or sequences of DSEC or M3ED, EF-ImageNet or a set of
     ScaleEvent's data, as they were published."""
     sources: tuple[PartConfig, ...] = ()
     """Several such places to draw from in turn, in the place of `path` (`mixture.MixedSamples`)."""
@@ -127,7 +127,8 @@ def open_source(config: DataConfig) -> Source:
 
     Raises:
         CollectionError: Nothing is pointed at, nothing is there or left, or pictures alone are to be chosen by a table.
-        CalibrationError: A sequence of DSEC lacks what its frames are warped by; the message says what to download.
+        CalibrationError: A sequence of DSEC or M3ED lacks what its frames are warped by; the message says what to
+            download.
     """
     if config.sources:
         return _mixture(config)
@@ -149,31 +150,20 @@ def open_source(config: DataConfig) -> Source:
         return Source(stored.sensor, None, (), stored)
     if is_trio(Path(config.path)):
         return _trio(config, Path(config.path))
-    collection = _recordings(config, config.path).select(config.split, config.fold, config.exclude_fold)
+    collection = open_recordings(
+        config.path,
+        labels=config.labels,
+        pictures=config.images,
+        format=config.format,
+        sensor=config.sensor,
+        on_error=config.on_error,
+    ).select(config.split, config.fold, config.exclude_fold)
     found = overlaps([entry.name for entry in collection.entries], config.path)
     if found and not config.keep_test_sequences:
         _warn_of_tests(found, len(collection.entries))
         kept = tuple(entry for entry in collection.entries if entry.name not in found)
         collection, found = replace(collection, entries=kept), {}
     return Source(collection.sensor, collection, overlaps=found)
-
-
-def _recordings(config: DataConfig, path: str) -> Collection:
-    if found := find_sequences(Path(path)):
-        for name in ("images", "format", "sensor"):
-            if getattr(config, name) is not None:
-                raise CollectionError(
-                    f"{path} holds sequences of DSEC, which say that themselves; leave data.{name} out"
-                )
-        return open_sequences(Path(path), found, config.labels, config.on_error)
-    return open_collection(
-        path,
-        labels=config.labels,
-        pictures=config.images,
-        format=config.format,
-        sensor=config.sensor,
-        on_error=config.on_error,
-    )
 
 
 def _trio(config: DataConfig, root: Path) -> Source:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,21 @@ from eventfm.protocols import Track
 _LARGEST_US = 2**62
 
 
+class Names(NamedTuple):
+    """What the parts of the layout are called; those of DSEC where nothing else is said."""
+
+    events: str = "events"
+    """The group of the columns; `.` where they lie beside the index."""
+    ms_index: str = "ms_to_idx"
+    offset: str | None = "t_offset"
+    """None where nothing is added to the times."""
+
+
+_DSEC = Names()
+
+
 class IndexedRecording:
-    """Events of one group of an HDF5 file in the DSEC layout.
+    """Events of one group of an HDF5 file in the DSEC layout, or one that differs from it in `names`.
 
     Nothing but the ends is read when it is opened; each slice is checked when it is read, and mended by `on_error`,
     so that in a damaged file the events of two slices may not add up to those of both.
@@ -38,9 +51,11 @@ class IndexedRecording:
         on_error: OnError,
         tracks: Mapping[str, Track],
         provenance: Mapping[str, Any] | None = None,
+        names: Names = _DSEC,
     ) -> None:
         self._file = file
-        self._group = group
+        self._events = f"{group}/{names.events}"
+        self._index = f"{group}/{names.ms_index}"
         self._on_error = on_error
         self.format = format
         self.sensor = sensor
@@ -49,15 +64,15 @@ class IndexedRecording:
         """What the file says about where it came from; empty for files that were not written by eventfm."""
         with reading(file.path):
             root = file[group]
-            columns = {name: stored(root["events"], name) for name in "xytp"}
+            columns = {name: stored(root[names.events], name) for name in "xytp"}
             lengths = {name: len(column) for name, column in columns.items()}
             if len(set(lengths.values())) != 1:
                 raise FormatError(f"{file.path}: expected four columns of one length, got {lengths}; is it cut off?")
-            self._has_noise = "noise" in root["events"]
-            if self._has_noise and (labels := len(stored(root["events"], "noise"))) != lengths["t"]:
+            self._has_noise = "noise" in root[names.events]
+            if self._has_noise and (labels := len(stored(root[names.events], "noise"))) != lengths["t"]:
                 raise FormatError(f"{file.path}: {labels} noise labels for {lengths['t']} events; is it cut off?")
-            self._offset_us = int(root["t_offset"][()])
-            self._num_ms = len(stored(root, "ms_to_idx"))
+            self._offset_us = int(root[names.offset][()]) if names.offset else 0
+            self._num_ms = len(stored(root, names.ms_index))
             self.num_events = lengths["t"]
             self.t_range = (0, -1)
             if abs(self._offset_us) > _LARGEST_US:
@@ -92,7 +107,7 @@ class IndexedRecording:
         return self._read(start, stop)
 
     def _misfit(self, t0: int) -> str:
-        return f"{self._file.path}: ms_to_idx does not fit the events around {t0} us; convert the file anew"
+        return f"{self._file.path}: {self._index} does not fit the events around {t0} us; convert the file anew"
 
     def _event_at(self, relative_us: int, round_up: bool) -> int:
         """Return the first event of the millisecond that `relative_us` lies in, or of the next one."""
@@ -107,9 +122,9 @@ class IndexedRecording:
         if millisecond < 0:
             return 0
         with reading(self._file.path):
-            index = int(self._file[f"{self._group}/ms_to_idx"][millisecond])
+            index = int(self._file[self._index][millisecond])
         if not 0 <= index <= self.num_events:
-            raise FormatError(f"{self._file.path}: ms_to_idx points at event {index} of {self.num_events}")
+            raise FormatError(f"{self._file.path}: {self._index} points at event {index} of {self.num_events}")
         return index
 
     def _read(self, start: int, stop: int) -> Events:
@@ -118,9 +133,9 @@ class IndexedRecording:
             return Events.empty(self.sensor)
         source = f"{self._file.path}, events {start} to {stop}"
         with reading(self._file.path):
-            data = {name: self._file[f"{self._group}/events/{name}"] for name in "xytp"}
+            data = {name: self._file[f"{self._events}/{name}"] for name in "xytp"}
             columns = file_columns({name: np.asarray(data[name][start:stop]) for name in data}, source, "us")
-            noise = np.asarray(self._file[f"{self._group}/events/noise"][start:stop]) if self._has_noise else None
+            noise = np.asarray(self._file[f"{self._events}/noise"][start:stop]) if self._has_noise else None
         t = columns.t + self._offset_us
         events = Events.checked(columns.x, columns.y, t, columns.p, self.sensor, on_error=self._on_error, source=source)
         # Events that were mended stand elsewhere than their labels, which nobody can tell then.

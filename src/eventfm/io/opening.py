@@ -16,6 +16,7 @@ READERS = Registry(
         "eventfm": "eventfm.io.store:READER",
         "aedat4": "eventfm.io.aedat4:READER",
         "dsec": "eventfm.io.dsec:READER",
+        "m3ed": "eventfm.io.m3ed:READER",
         "mvsec": "eventfm.io.mvsec:READER",
         "hdf5": "eventfm.io.hdf5:READER",
         "numpy": "eventfm.io.arrays:READER",
