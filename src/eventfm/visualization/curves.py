@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's palette, which is told apart with every kind of colour vision."""
 
 
@@ -37,7 +37,7 @@ def curves(records: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[s
             points = [(float(r[x]), float(r[key])) for r in records if r.get(x) is not None and r.get(key) is not None]
             if not points:
                 continue
-            colour = _COLOURS[num_curves % len(_COLOURS)]
+            colour = COLOURS[num_curves % len(COLOURS)]
             num_curves += 1
             steps, values = np.array(points).T
             finite = np.isfinite(values)
