@@ -136,6 +136,42 @@ def pretrain(
         print(f"encoder: {result.encoder}\nreport:  {result.out / 'report.html'}")
 
 
+@app.command()
+def finetune(
+    recipe: Annotated[str | None, typer.Argument(help="A task, a published protocol, or a YAML file.")] = None,
+    settings: Settings = None,
+    list_recipes: Annotated[bool, typer.Option("--list", help="List tasks and protocols.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe as YAML, and do nothing.")] = False,
+) -> None:
+    """Train a task on labels: eventfm finetune TASK encoder=FOLDER data=PATH out=FOLDER [key=value ...].
+
+    TASK is recognition (data.labels=TABLE.csv), segmentation, flow or depth (tracks of the recordings). What
+    is learnt: task.adapt.mode=full, frozen, partial or lora; labels.share=0.05 uses few labels; weights=scratch
+    starts the encoder's network anew, for comparison.
+    """
+    from eventfm.config import apply_overrides, load_recipe, parse_overrides, recipe_names
+
+    if list_recipes or recipe is None:
+        print("\n".join(recipe_names("finetune")))
+        return
+    from eventfm import api
+
+    if show:
+        import yaml
+
+        from eventfm.api.finetune_config import named
+
+        changes = parse_overrides(settings or [])
+        values = apply_overrides(load_recipe(named(recipe), changes.pop("variant", None)), changes)
+        print(yaml.safe_dump(values, sort_keys=False), end="")
+        return
+    result = api.finetune(recipe, **parse_overrides(settings or []))
+    if result.interrupted:
+        print(f"stopped at step {result.step}; the same command resumes it")
+    else:
+        print(f"model:  {result.model}\nreport: {result.out / 'report.html'}")
+
+
 @app.command(name="import")
 def import_(
     checkpoint: Annotated[
@@ -237,6 +273,31 @@ def embed(
     )
     recordings = list(found.values()) if isinstance(found, dict) else [found]
     print(f"embedded {sum(map(len, recordings))} windows of {len(recordings)} recording(s)")
+
+
+@app.command()
+def predict(
+    recording: Annotated[str, typer.Argument(help="The recording to answer for.")],
+    settings: Settings = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Write a model's answers for every window: eventfm predict RECORDING model=FOLDER out=FOLDER [window.by=time ...].
+
+    Masks, flow, depth or classes as arrays, a video and a picture; out=FILE.npz, .mp4 or .png writes that alone.
+    Keys: model, out, window.*, scale, overlap, batch_size, fps, codec, format, sensor, on_error, device.
+    """
+    from eventfm import api
+    from eventfm.config import ConfigError, parse_overrides
+
+    values = parse_overrides(settings or [])
+    for key, meaning in (("model", "folder of a model, or of its run"), ("out", "folder or file to write")):
+        if not isinstance(values.get(key), str):
+            raise ConfigError(f"{key}=PATH is required: the {meaning}")
+    found = api.predict(recording, quiet=quiet, **values)
+    print(f"{found.task} of {found.num_windows:,} window(s)\nwrote {', '.join(map(str, found.paths))}")
+    if found.share is not None:
+        best = int(found.share.argmax())
+        print(f"mean over the windows: {found.classes[best]}, {found.share[best]:.1%}")
 
 
 @app.command()

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from eventfm.api.demonstration import demo
     from eventfm.api.embedding import embed, load
     from eventfm.api.evaluating import evaluate
+    from eventfm.api.finetuning import finetune
+    from eventfm.api.predicting import predict
     from eventfm.api.preparing import prepare_teacher
     from eventfm.api.pretraining import pretrain
     from eventfm.api.recordings import convert, info
@@ -23,9 +25,11 @@ __all__ = [
     "embed",
     "evaluate",
     "export_weights",
+    "finetune",
     "import_weights",
     "info",
     "load",
+    "predict",
     "prepare_teacher",
     "pretrain",
     "simulate_corpus",
@@ -38,6 +42,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "demonstration": ["demo"],
         "embedding": ["embed", "load"],
         "evaluating": ["evaluate"],
+        "finetuning": ["finetune"],
+        "predicting": ["predict"],
         "preparing": ["prepare_teacher"],
         "pretraining": ["pretrain"],
         "recordings": ["convert", "info"],

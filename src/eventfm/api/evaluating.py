@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,14 +26,18 @@ from eventfm.data.windows import WindowConfig, WindowError, read, spread
 from eventfm.deployment.predict import LoadedEncoder, assemble, load
 from eventfm.engine.run_folder import write_atomic
 from eventfm.evaluation import probes
+from eventfm.evaluation.leakage import leakage
 from eventfm.evaluation.protocol import Part, ProtocolError, Score, paired_difference, parts, score
 from eventfm.events import Events, OnError
 from eventfm.registry import did_you_mean
 from eventfm.representations import PolarityCounts
 
+if TYPE_CHECKING:
+    from eventfm.api.transferring import TransferResult
+
 log = logging.getLogger(__name__)
 
-SUITES = ("probe",)
+SUITES = ("probe", "transfer")
 PROBES: dict[str, probes.Probe] = {"linear": probes.linear, "knn": probes.nearest_neighbours}
 BASELINES: dict[str, probes.Probe] = {
     "ridge": probes.ridge,
@@ -93,18 +97,34 @@ class ProbeResult:
         return next(s for s in self.scores if (s.name, s.probe) == (name, probe))
 
 
-def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult:
-    """Run an evaluation suite and return its scores; now there is `probe`.
+def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult | TransferResult:
+    """Run an evaluation suite and return its scores.
 
-    `encoders=`, `data={"path": ..., "labels": ...}` and `out=` are required. For every encoder a row of the same
-    network with the weights it started from is added, and rows of plain classifiers on event counts. Every setting
-    is chosen by cross-validation inside the training part.
+    `encoders=`, `data={"path": ..., "labels": ...}` and `out=` are required. `probe` scores frozen features of whole
+    recordings by their class, in minutes (`probe`); `transfer` trains any task on labels, frozen or not, with all or
+    few of them, over seeds (`transferring.transfer`).
 
     Raises:
         ValueError: Unknown suite or key, labels that do not fit, or an encoder that has seen its test recordings.
     """
     if suite not in SUITES:
         raise ConfigError(f"unknown suite {suite!r}{did_you_mean(suite, list(SUITES))}")
+    if suite == "transfer":
+        from eventfm.api.transferring import transfer
+
+        return transfer(**settings)
+    return probe(**settings)
+
+
+def probe(**settings: Any) -> ProbeResult:
+    """Score frozen features by linear and nearest-neighbour probes.
+
+    For every encoder a row of the same network with the weights it started from is added, and rows of plain
+    classifiers on event counts. Every setting is chosen by cross-validation inside the training part.
+
+    Raises:
+        ValueError: Unknown key, labels that do not fit, or an encoder that has seen its test recordings.
+    """
     config = ProbeConfig.parse(nested(settings), "evaluate probe")
     names = _names(config.encoders)
     collection = open_recordings(
@@ -240,8 +260,8 @@ def _overlaps(
 ) -> bool:
     """Return whether an encoder was pretrained on a recording that it is scored on, as `prints` tell; or refuse it."""
     for encoder, part in zip(encoders, protocol, strict=True):
-        seen = {item.rpartition(" ")[2] for item in encoder.card.trained_on}
-        shared = [collection.entries[i].name for i in part.test if prints[i] in seen]
+        found = leakage(encoder.card.trained_on, {collection.entries[i].name: prints[i] for i in part.test})
+        shared = [item.name for item in found.seen]
         if shared and not allowed:
             where = "" if part.fold is None else f" of fold {part.fold}"
             raise ProtocolError(

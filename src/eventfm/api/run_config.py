@@ -95,11 +95,20 @@ def parse_run(values: Mapping[str, Any], changes: Mapping[str, Any], where: str)
     teacher = _mapping(given.get("teacher"))
     if "cache" in teacher and "name" not in teacher:
         changes = {**changes, "teacher.name": None}  # the one that made the cache, not the recipe's own
-    chosen = _mapping(given.get("train"))
-    for one, other in _ALTERNATIVES:
-        if chosen.get(one) is not None and other not in chosen:
-            changes = {**changes, f"train.{other}": None}
+    changes = one_of_two(changes)
     return RunConfig.parse(apply_overrides(values, changes), where)
+
+
+def one_of_two(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dotted `changes` of a recipe, with what takes the place of another of its keys taking it away.
+
+    A run that is to have so many steps has no epochs any more, and the other way round.
+    """
+    chosen = _mapping(apply_overrides({}, changes).get("train"))
+    taken = {
+        f"train.{other}": None for one, other in _ALTERNATIVES if chosen.get(one) is not None and other not in chosen
+    }
+    return {**changes, **taken}
 
 
 def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], int, list[str]]:

@@ -5,7 +5,6 @@ A folder with `model.safetensors` and `config.json`. Nothing in it is ever unpic
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from eventfm import __version__
 from eventfm.config import Config, ConfigError
 from eventfm.models.atomic import new_folder
 from eventfm.models.encoder import EncoderCard, sha256_of_file, sha256_of_list
-from eventfm.models.lora import merge_lora
+from eventfm.models.lora import merged_state
 from eventfm.tasks import build_task
 
 WEIGHTS = "model.safetensors"
@@ -66,9 +65,7 @@ def save_model(folder: str | Path, objective: nn.Module, card: ModelCard) -> Mod
     Raises:
         ModelError: The files could not be written, for instance on a full disk; an older model is untouched.
     """
-    plain = copy.deepcopy(objective)
-    merge_lora(plain)
-    weights = {name: value.detach().cpu().contiguous() for name, value in plain.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in merged_state(objective).items()}
     card = card.model_copy(update={"task": {**card.task, "adapt": {"mode": "full"}}})
     try:
         with new_folder(Path(folder)) as temporary:

@@ -8,6 +8,7 @@ parametrizations of PyTorch, so that the network's own code does not change; in 
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,10 +55,17 @@ def add_lora(module: nn.Module, rank: int = 8, alpha: float = 16.0, where: str =
     return list(chosen)
 
 
-def merge_lora(module: nn.Module) -> None:
-    """Put every update into the weight that it updates; names and outputs are then those of a plain network."""
-    for layer in list(module.modules()):
-        if parametrize.is_parametrized(layer, "weight") and any(
-            isinstance(update, LowRankUpdate) for update in layer.parametrizations["weight"]
-        ):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+def merged_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state of `module` with every update put into its weight: names and values are a plain network's.
+
+    `module` keeps its updates. (Removing parametrizations from a copy would break the original: both share a class.)
+    """
+    layers = dict(module.named_modules())
+    state: dict[str, Tensor] = {}
+    for name, value in module.state_dict().items():
+        layer, found, part = name.rpartition(".parametrizations.weight.")
+        if not found:
+            state[name] = value
+        elif part == "original":
+            state[f"{layer}.weight"] = cast(Tensor, layers[layer].weight).detach()
+    return state

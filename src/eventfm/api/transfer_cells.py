@@ -1,0 +1,117 @@
+"""The cells of a transfer suite: which runs there are, and each one's result, kept as soon as it is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventfm.engine.run_folder import write_atomic
+
+Protocol = Literal["linear", "full", "partial", "lora"]
+Weights = Literal["pretrained", "scratch"]
+
+
+class Row(NamedTuple):
+    """One row of the table."""
+
+    encoder: str
+    """Folder of the encoder."""
+    name: str
+    """What the encoder, or its control, is called."""
+    weights: Weights
+    control: str = ""
+    """The row that it is compared with, of a pretrained encoder."""
+
+
+class Labels(NamedTuple):
+    """How many of the training labels are used."""
+
+    share: float | None = 1.0
+    shots: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What people read."""
+        return f"{self.share:.3g}" if self.share is not None else f"{self.shots} shots"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run is told."""
+        if self.share == 1.0:
+            return {}
+        return {"labels.share": self.share} if self.share is not None else {"labels.shots": self.shots}
+
+
+class Cell(NamedTuple):
+    """One run of a suite."""
+
+    row: Row
+    protocol: Protocol
+    labels: Labels
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        """Name of its folder and files."""
+        row = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.row.name)
+        return f"{row}-{self.protocol}-{self.labels.text.replace(' ', '_')}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What one run reached on the test windows."""
+
+    cell: Cell
+    figures: dict[str, float]
+    sums: NDArray[np.float64]
+    """(N, S), what each test window adds (`evaluation.scoring.Scored`)."""
+    step: int
+    """The step that the validation windows chose."""
+
+
+def cells_of(
+    rows: Sequence[Row],
+    protocols: Sequence[Protocol],
+    labels: Sequence[Labels],
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """Return every cell, seed by seed, so that a suite that is stopped has whole tables of few seeds."""
+    return [
+        Cell(row, protocol, few, seed) for seed in seeds for protocol in protocols for few in labels for row in rows
+    ]
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """Return what a cell is, as plain JSON values."""
+    return {**cell.row._asdict(), "protocol": cell.protocol, "labels": cell.labels.text, "seed": cell.seed}
+
+
+def kept_cell(folder: Path, cell: Cell, known_by: Any, compute: Callable[[], CellResult]) -> CellResult:
+    """Return what is kept of `cell` in `folder`, or compute and keep it; `known_by` is all that decides the result.
+
+    Raises:
+        ValueError: What is kept belongs to other settings.
+    """
+    file = folder / f"{cell.slug}.json"
+    digest = hashlib.sha256(json.dumps(known_by, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    if file.exists():
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if values["settings_sha256"] != digest:
+            raise ValueError(
+                f"{file} is of a run with other settings, data or weights; choose another out=, or delete it to run "
+                "it again"
+            )
+        return CellResult(cell, values["figures"], np.load(file.with_suffix(".npy")), values["step"])
+    result = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(file.with_suffix(".npy"), result.sums)  # first: a cell is kept once its JSON is there
+    values = {"settings_sha256": digest, "figures": result.figures, "step": result.step, **described(cell)}
+    write_atomic(file, json.dumps(values, indent=2) + "\n")
+    return result

@@ -1,0 +1,195 @@
+"""The table, plots and report of the transfer suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table as ConsoleTable
+
+from eventfm.api.probe_report import markdown
+from eventfm.api.transfer_cells import CellResult, Labels, Row, described
+from eventfm.deployment.report import Section, Table, write_report
+from eventfm.engine.run_folder import write_atomic
+from eventfm.evaluation.intervals import Interval, paired_interval, seed_interval
+from eventfm.tasks.metrics import SELECT, build_metrics
+from eventfm.visualization.files import read_picture
+from eventfm.visualization.intervals_plot import Mark, dot_plot, label_curves
+
+if TYPE_CHECKING:
+    from eventfm.api.transferring import TransferResult
+
+SHOWN = {
+    "recognition": ("top1", "top5"),
+    "segmentation": ("miou", "class_accuracy", "pixel_accuracy"),
+    "flow": ("epe", "outliers_3px", "angular_error"),
+    "depth": ("abs_rel", "rmse", "delta1"),
+}
+"""Figures in the table; `results.json` has all."""
+
+
+class Line(NamedTuple):
+    """One line of the table: a row under one protocol with so many labels, over all seeds that are done."""
+
+    row: Row
+    protocol: str
+    labels: Labels
+    results: tuple[CellResult, ...]
+
+    @property
+    def name(self) -> str:
+        """What the line is called in plots."""
+        return f"{self.row.name}, {self.protocol}, labels {self.labels.text}"
+
+    def values(self, figure: str) -> list[float]:
+        """Return a figure, seed by seed."""
+        return [result.figures[figure] for result in self.results if figure in result.figures]
+
+    def mark(self, figure: str) -> Mark:
+        """Return the mean of a figure over seeds, with the interval of the mean where there are two seeds or more."""
+        values = self.values(figure)
+        if len(values) < 2:
+            return Mark(self.name, values[0])
+        found = seed_interval(values)
+        return Mark(self.name, found.mean, found.low, found.high)
+
+
+def lines_of(result: TransferResult) -> list[Line]:
+    """Return the lines of the table, in the order in which they were begun."""
+    grouped: dict[tuple[Row, str, Labels], list[CellResult]] = {}
+    for found in result.cells:
+        grouped.setdefault((found.cell.row, found.cell.protocol, found.cell.labels), []).append(found)
+    return [Line(*key, tuple(members)) for key, members in grouped.items()]
+
+
+def differences_of(result: TransferResult) -> dict[str, Interval]:
+    """Return what each pretrained row adds to its control, seeds pooled, with paired intervals over recordings."""
+    lines = lines_of(result)
+    metric, _ = SELECT[result.task]
+    metrics = build_metrics(result.task, len(result.classes) or None)
+    found: dict[str, Interval] = {}
+    for line in lines:
+        control = next((other for other in lines if _is_control(other, line)), None)
+        if line.row.weights != "pretrained" or control is None:
+            continue
+        a, b = (_pooled(of, [r.cell.seed for r in line.results], result.groups) for of in (line, control))
+        if a is not None and b is not None and len(a) > 1:
+            intervals = paired_interval(a, b, metrics.from_sums)
+            if metric in intervals:
+                found[f"{line.name} - {control.row.name}"] = intervals[metric]
+    return found
+
+
+def write_transfer(result: TransferResult, config: dict[str, Any]) -> None:
+    """Write `results.json`, `table.md`, the plots and `report.html`, and print the table."""
+    lines, metric = lines_of(result), SELECT[result.task][0]
+    header, rows = table_of(result, lines)
+    differences = differences_of(result)
+    values = {
+        "config": config,
+        "task": result.task,
+        "num_test_windows": len(result.groups),
+        "trivial": result.trivial.figures,
+        "runs": [{**described(r.cell), "step": r.step, "figures": r.figures} for r in result.cells],
+        "differences": {name: found._asdict() for name, found in differences.items()},
+        "seen_in_pretraining": result.seen,
+    }
+    write_atomic(result.out / "results.json", json.dumps(values, indent=2) + "\n")
+    text = [[name, f"{f.value:+.4f}", f"{f.low:+.4f} to {f.high:+.4f}"] for name, f in differences.items()]
+    second = ["difference in " + metric, "value", "95 % interval (paired bootstrap over recordings)"]
+    write_atomic(result.out / "table.md", f"{markdown(header, rows)}\n\n{markdown(second, text)}\n")
+    trivial = Mark("trivial", result.trivial.figures[metric])
+    plots = [("", dot_plot([line.mark(metric) for line in lines], metric, trivial))] if lines else []
+    if curves := _curves(lines, metric):
+        plots.append(("over the share of labels", label_curves(curves, metric, "share of the training labels")))
+    write_report(
+        result.out / "report.html",
+        f"Transfer to {result.task}",
+        [
+            Section("Scores", text=_notes(result), tables=[Table(header, rows)], pictures=plots),
+            Section("What pretraining adds", tables=[Table(second, text)]),
+            Section("Best and worst test windows", pictures=_cases(result)),
+            Section("Settings", settings=config),
+        ],
+    )
+    table = ConsoleTable(title=f"{result.task}, {len(result.groups)} test windows", title_justify="left")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def table_of(result: TransferResult, lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table."""
+    metric, *others = SHOWN[result.task]
+    header = ["row", "protocol", "labels", "seeds", metric, "std over seeds", "95 % interval over seeds", *others]
+    rows = []
+    for line in lines:
+        mark, values = line.mark(metric), line.values(metric)
+        rows.append([
+            line.row.name, line.protocol, line.labels.text, str(len(values)), f"{mark.value:.4f}",
+            f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "one seed",
+            f"{mark.low:.4f} to {mark.high:.4f}" if mark.low is not None else "one seed",
+            *(f"{np.mean(line.values(name)):.4f}" if line.values(name) else "" for name in others),
+        ])  # fmt: skip
+    figures = result.trivial.figures
+    rest = [f"{figures[name]:.4f}" if name in figures else "" for name in others]
+    rows.append(["trivial (does not look)", "", "1", "", f"{figures[metric]:.4f}", "", "", *rest])
+    return header, rows
+
+
+def _notes(result: TransferResult) -> str:
+    text = (
+        f"{len(result.groups)} test windows of {len(np.unique(result.groups))} recordings. Every run had the same "
+        "budget and chose its step by validation windows; test recordings were seen once, at the end, not augmented. "
+        "'without pretraining' is the same network with weights drawn anew: trained with full, partial or lora, left "
+        "as it is with linear. 'trivial' does not look at its input: the majority class, no motion, or the median "
+        "depth of the training labels. "
+    )
+    if result.task == "flow":
+        text += "Flow is measured in pixels of the sensor. "
+    seen = [f"{row}: {said}" for row, said in result.seen.items() if said]
+    return text + (f"Warning, pretraining saw test recordings: {'; '.join(seen)}." if seen else "")
+
+
+def _is_control(other: Line, line: Line) -> bool:
+    return (
+        other.row.weights == "scratch"
+        and other.row.name == line.row.control
+        and (other.protocol, other.labels) == (line.protocol, line.labels)
+    )
+
+
+def _pooled(line: Line, seeds: Sequence[int], groups: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return one row of sums per test recording, over `seeds`; None where the line lacks one of them."""
+    of_seed = {result.cell.seed: result.sums for result in line.results}
+    if any(seed not in of_seed for seed in seeds):
+        return None
+    windows = np.sum([of_seed[seed] for seed in seeds], axis=0)
+    numbers, place = np.unique(groups, return_inverse=True)
+    out = np.zeros((len(numbers), windows.shape[1]))
+    np.add.at(out, place, windows)
+    return out
+
+
+def _curves(lines: Sequence[Line], metric: str) -> dict[str, list[tuple[float, Mark]]]:
+    found: dict[str, list[tuple[float, Mark]]] = {}
+    for line in lines:
+        if line.labels.share is not None:
+            found.setdefault(f"{line.row.name}, {line.protocol}", []).append((line.labels.share, line.mark(metric)))
+    return {name: points for name, points in found.items() if len(points) > 1}
+
+
+def _cases(result: TransferResult) -> list[tuple[str, Any]]:
+    first = min((r.cell.seed for r in result.cells), default=0)
+    files = [(r, result.out / "cells" / f"{r.cell.slug}.png") for r in result.cells if r.cell.seed == first]
+    return [
+        (f"{r.cell.row.name}, {r.cell.protocol}, labels {r.cell.labels.text}", read_picture(file))
+        for r, file in files
+        if file.exists()
+    ]

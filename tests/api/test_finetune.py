@@ -1,0 +1,208 @@
+"""Runs on labels from one line: what they leave, how they choose, what they start from and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from eventfm.api import finetune, simulate_corpus
+from eventfm.api.finetune_config import parse_finetune
+from eventfm.api.finetuning import open_finetune
+from eventfm.api.pretraining import RunResult
+from eventfm.config import ConfigError
+from eventfm.data.table import CollectionError
+from eventfm.deployment.model import ModelError, load_model, read_model_card
+from eventfm.models.encoder import EncoderError
+
+TASKS = ("recognition", "segmentation", "flow", "depth")
+TINY: dict[str, Any] = {"train": {"num_steps": 4, "batch_size": 4, "log_every": 1, "save_every": 2, "device": "cpu"}}
+SMALL_HEAD: dict[str, dict[str, Any]] = {
+    "recognition": {},
+    "segmentation": {"task.head": {"name": "upernet", "dim": 16}},
+    "flow": {"task.head": {"name": "upernet", "dim": 16}},
+    "depth": {"task.head": {"name": "dpt", "dim": 16}},
+}
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a corpus of labelled worlds of one thing each, in the splits train, val and test."""
+    folder = tmp_path_factory.mktemp("worlds") / "corpus"
+    simulate_corpus(
+        "scenes", folder, quiet=True, num_clips=20, seed=3, sensor=(32, 32), frames_hz=100,
+        motion={"duration_us": 60_000}, tracks=("frames", "flow", "depth", "semantic"),
+        scene={"num_objects": (1, 1)}, workers=0,
+    )  # fmt: skip
+    rows = list(csv.DictReader((folder / "labels.csv").open()))
+    for number, row in enumerate(rows):
+        row["split"] = ("train", "train", "train", "val", "test")[number % 5]
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def start(task: str, worlds: Path, encoder: Path, out: Path, **changes: Any) -> Any:
+    settings = {
+        "data": worlds, "data.labels": worlds / "labels.csv", "encoder": encoder, "out": out,
+        **TINY, **SMALL_HEAD[task], **({} if task == "recognition" else _windows(task)), **changes,
+    }  # fmt: skip
+    return finetune(task, **settings)
+
+
+def _windows(task: str) -> dict[str, Any]:
+    return {} if task == "flow" else {"data.window.duration_us": 10_000}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_one_line_leaves_a_model_that_answers(task: str, worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    result = start(task, worlds, trained.encoder, tmp_path / "run")
+    objective, card = load_model(result.model)
+    assert card.task["name"] == objective.task == task
+    assert result.figures
+    assert card.figures == pytest.approx(result.figures)
+    assert f"at step {result.best_step}" in card.chosen_by
+    assert len(card.trained_on) == 12, "the recordings of the split train, and no others"
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    figure = {"recognition": "top1", "segmentation": "miou", "flow": "epe", "depth": "abs_rel"}[task]
+    best = (min if task in ("flow", "depth") else max)(line[f"validation/{figure}"] for line in lines[1:])
+    assert result.figures[figure] == best, "the best of the steps after the first is kept"
+
+
+def test_what_is_kept_is_what_was_scored(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    from eventfm.evaluation.scoring import score_task
+
+    result = start("segmentation", worlds, trained.encoder, tmp_path / "run")
+    objective, card = load_model(result.model)
+    config = _config("segmentation", worlds, trained.encoder, tmp_path / "other")
+    validation = open_finetune(config).validation
+    again = score_task(objective.predict, "segmentation", validation, len(card.classes))
+    assert again.figures == pytest.approx(result.figures, abs=1e-6)
+
+
+def test_pretrained_weights_are_where_the_run_starts(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    ours = load_file(trained.encoder / "encoder.safetensors")
+    for weights, same in (("pretrained", True), ("scratch", False)):
+        config = _config("depth", worlds, trained.encoder, tmp_path / weights, weights=weights)
+        state = open_finetune(config).objective.backbone.state_dict()
+        learnt = [name for name, value in ours.items() if value.ndim > 1]
+        assert all(torch.equal(ours[name], state[name]) for name in learnt) is same
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_a_backbone_that_is_held_stays_as_it_was(mode: str, worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    result = start(
+        "recognition", worlds, trained.encoder, tmp_path / "run",
+        **{"task.adapt.mode": mode, "train.lr": 0.1, "train.warmup_fraction": 0.0},
+    )  # fmt: skip
+    ours = load_file(trained.encoder / "encoder.safetensors")
+    objective, _ = load_model(result.model)
+    state = objective.backbone.state_dict()
+    assert state.keys() == ours.keys(), "updates are merged into the weights"
+    moved = {name for name in ours if not torch.equal(ours[name], state[name])}
+    assert bool(moved) is (mode == "lora" and result.best_step > 0)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(
+    worlds: Path, trained: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = start("segmentation", worlds, trained.encoder, tmp_path / "whole")
+    from eventfm.engine import reporter
+
+    after = reporter.Reporter.after
+
+    def stop(self: Any, step: int, lr: float, stopping: bool) -> None:
+        after(self, step, lr, stopping)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporter.Reporter, "after", stop)
+        with pytest.raises(KeyboardInterrupt):
+            start("segmentation", worlds, trained.encoder, tmp_path / "halves")
+    halves = start("segmentation", worlds, trained.encoder, tmp_path / "halves")
+    assert halves.figures == whole.figures
+    a, b = (load_file(result.model / "model.safetensors") for result in (whole, halves))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_few_labels_are_few_and_nested(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    def used(**labels: Any) -> set[tuple[int, int]]:
+        config = _config("segmentation", worlds, trained.encoder, tmp_path / "run", **labels)
+        return {(number, window.start) for number, window in open_finetune(config).training.windows}
+
+    everything, half, fifth = used(), used(**{"labels.share": 0.5}), used(**{"labels.share": 0.2})
+    assert fifth < half < everything
+    assert len(half) == pytest.approx(len(everything) / 2, abs=1)
+    assert used(**{"labels.share": 0.2, "labels.seed": 1}) != fifth
+
+
+def test_shots_are_counted_by_class(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    config = _config("recognition", worlds, trained.encoder, tmp_path / "run", **{"labels.shots": 1})
+    training = open_finetune(config).training
+    labels = [training.entry(n).label for n in range(len(training))]
+    assert len(labels) == len(set(labels)) == len({e.label for e in training.collection.entries})
+
+
+def test_mistakes_are_named(worlds: Path, store: Path, trained: RunResult, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown recipe 'segmentaton' of a task; did you mean 'segmentation'"):
+        finetune("segmentaton", data=worlds, encoder=trained.encoder, out=tmp_path / "a")
+    with pytest.raises(ConfigError, match="expected encoder=FOLDER"):
+        finetune("flow", data=worlds, out=tmp_path / "a")
+    with pytest.raises(EncoderError, match="no encoder in"):
+        start("flow", worlds, tmp_path / "nothing", tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"leave task\.backbone out"):
+        start("flow", worlds, trained.encoder, tmp_path / "a", **{"task.backbone": {"name": "vit_tiny"}})
+    with pytest.raises(ValueError, match="semantic"):
+        finetune("segmentation", data=store, encoder=trained.encoder, out=tmp_path / "a", **TINY)
+    with pytest.raises(CollectionError, match="label"):
+        finetune("recognition", data=store, encoder=trained.encoder, out=tmp_path / "a", **TINY)
+    with pytest.raises(ValueError, match=r"one of labels\.share and labels\.shots"):
+        start("recognition", worlds, trained.encoder, tmp_path / "a", **{"labels.share": 0.5, "labels.shots": 1})
+    assert not (tmp_path / "a").exists(), "nothing is begun that cannot go on"
+
+
+def test_a_damaged_model_is_refused(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    result = start("recognition", worlds, trained.encoder, tmp_path / "run")
+    weights = result.model / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged or not the file of this card"):
+        load_model(result.model)
+    with pytest.raises(ModelError, match="eventfm finetune"):
+        read_model_card(trained.encoder)
+    with pytest.raises(ModelError, match="no model in"):
+        read_model_card(tmp_path)
+
+
+def _config(task: str, worlds: Path, encoder: Path, out: Path, **changes: Any) -> Any:
+    values = {
+        "data.path": str(worlds), "data.labels": str(worlds / "labels.csv"), "encoder": str(encoder), "out": str(out),
+        **{f"train.{key}": value for key, value in TINY["train"].items()}, **SMALL_HEAD[task],
+        **({} if task == "recognition" else _windows(task)), **changes,
+    }  # fmt: skip
+    return parse_finetune(task, values)
+
+
+def test_classes_that_are_named_bound_the_labels(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    config = _config("segmentation", worlds, trained.encoder, tmp_path / "run")
+    opened = open_finetune(config)
+    highest = max(int(np.max(t[t < 255])) for t in _truths(opened.training) if (t < 255).any())
+    assert len(opened.classes) == highest + 1
+    with pytest.raises(ValueError, match="expected classes from 0 to 1"):
+        open_finetune(config.model_copy(update={"classes": ("ground", "thing")}))
+
+
+def _truths(samples: Any) -> list[Any]:
+    return [entry.recording.tracks["semantic"].read(i) for entry in samples.collection.entries
+            for i in range(len(entry.recording.tracks["semantic"].times))]  # fmt: skip
