@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from eventfm.api.pretraining import RunResult, pretrain
+from eventfm.api.simulating import simulate_corpus
 from eventfm.events import Events, Sensor
 from eventfm.io import ArrayRecording, ArrayTrack, save_recordings
 
@@ -79,3 +81,22 @@ def trained(
     """Return a run on the recordings of the split train."""
     out = tmp_path_factory.mktemp("runs") / "ours"
     return run(store, out, **{"data.labels": table, "data.split": "train"})
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a corpus of labelled worlds of one thing each, in the splits train, val and test."""
+    folder = tmp_path_factory.mktemp("worlds") / "corpus"
+    simulate_corpus(
+        "scenes", folder, quiet=True, num_clips=20, seed=3, sensor=(32, 32), frames_hz=100,
+        motion={"duration_us": 60_000}, tracks=("frames", "flow", "depth", "semantic"),
+        scene={"num_objects": (1, 1)}, workers=0,
+    )  # fmt: skip
+    rows = list(csv.DictReader((folder / "labels.csv").open()))
+    for number, row in enumerate(rows):
+        row["split"] = ("train", "train", "train", "val", "test")[number % 5]
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder

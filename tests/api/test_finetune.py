@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from eventfm.api import finetune, simulate_corpus
+from eventfm.api import finetune
 from eventfm.api.finetune_config import parse_finetune
 from eventfm.api.finetuning import open_finetune
 from eventfm.api.pretraining import RunResult
@@ -29,25 +28,6 @@ SMALL_HEAD: dict[str, dict[str, Any]] = {
     "flow": {"task.head": {"name": "upernet", "dim": 16}},
     "depth": {"task.head": {"name": "dpt", "dim": 16}},
 }
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a corpus of labelled worlds of one thing each, in the splits train, val and test."""
-    folder = tmp_path_factory.mktemp("worlds") / "corpus"
-    simulate_corpus(
-        "scenes", folder, quiet=True, num_clips=20, seed=3, sensor=(32, 32), frames_hz=100,
-        motion={"duration_us": 60_000}, tracks=("frames", "flow", "depth", "semantic"),
-        scene={"num_objects": (1, 1)}, workers=0,
-    )  # fmt: skip
-    rows = list(csv.DictReader((folder / "labels.csv").open()))
-    for number, row in enumerate(rows):
-        row["split"] = ("train", "train", "train", "val", "test")[number % 5]
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder
 
 
 def start(task: str, worlds: Path, encoder: Path, out: Path, **changes: Any) -> Any:

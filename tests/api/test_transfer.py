@@ -1,0 +1,125 @@
+"""The transfer suite: every row under one budget, resumable by row, with what pretraining adds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eventfm.api import evaluate
+from eventfm.api.pretraining import RunResult
+from eventfm.api.transferring import TransferResult
+from eventfm.config import ConfigError
+from eventfm.tasks.metrics import build_metrics
+
+TINY: dict[str, Any] = {
+    "recipe": "segmentation",
+    "seeds": (0, 1),
+    "task": {"head": {"name": "upernet", "dim": 16}},
+    "train": {"num_steps": 2, "batch_size": 4, "device": "cpu"},
+}
+
+
+def suite(worlds: Path, encoder: Path, out: Path, **changes: Any) -> TransferResult:
+    data = {"path": str(worlds), "labels": str(worlds / "labels.csv"), "window": {"duration_us": 10_000}}
+    result = evaluate("transfer", **{**TINY, "encoders": str(encoder), "data": data, "out": str(out), **changes})
+    assert isinstance(result, TransferResult)
+    return result
+
+
+@pytest.fixture(scope="module")
+def result(worlds: Path, trained: RunResult, tmp_path_factory: pytest.TempPathFactory) -> TransferResult:
+    return suite(worlds, trained.out, tmp_path_factory.mktemp("suites") / "out")
+
+
+def test_every_row_has_its_control_and_all_seeds(result: TransferResult) -> None:
+    cells = [(c.cell.row.name, c.cell.protocol, c.cell.seed) for c in result.cells]
+    assert cells == [
+        (row, protocol, seed)
+        for seed in (0, 1)
+        for protocol in ("linear", "full")
+        for row in ("ours", "without pretraining")
+    ]
+    values = json.loads((result.out / "results.json").read_text())
+    assert values["runs"][0]["figures"] == result.cells[0].figures
+    assert {key.partition(" - ")[2] for key in values["differences"]} == {"without pretraining"}
+    assert len(values["differences"]) == 2
+    table = (result.out / "table.md").read_text()
+    assert table.count("| ours |") == table.count("| without pretraining |") == 2
+    assert "trivial (does not look)" in table
+    report = (result.out / "report.html").read_text()
+    assert "Best and worst test windows" in report
+    assert not (result.out / "runs" / result.cells[0].cell.slug / "checkpoints").exists()
+
+
+def test_figures_are_those_of_the_sums(result: TransferResult) -> None:
+    metrics = build_metrics("segmentation", len(result.classes))
+    for cell in result.cells:
+        assert cell.sums.shape[0] == len(result.groups)
+        assert metrics.from_sums(cell.sums.sum(0)) == pytest.approx(cell.figures)
+
+
+def test_what_is_done_is_not_done_again(
+    result: TransferResult, worlds: Path, trained: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eventfm.api import transferring
+
+    def never(config: Any) -> Any:
+        raise AssertionError("nothing is left to do")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transferring, "run_finetune", never)
+        again = suite(worlds, trained.out, result.out)
+    assert [c.figures for c in again.cells] == [c.figures for c in result.cells]
+    assert all(np.array_equal(a.sums, b.sums) for a, b in zip(again.cells, result.cells, strict=True))
+
+    with pytest.raises(ValueError, match="other settings, data or weights; choose another out="):
+        suite(worlds, trained.out, result.out, train={**TINY["train"], "num_steps": 3})
+
+
+def test_a_suite_that_is_stopped_keeps_what_is_done(
+    worlds: Path, trained: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eventfm.api import transferring
+
+    run, done = transferring.run_finetune, []
+
+    def stopped(config: Any) -> Any:
+        result = run(config)
+        done.append(config.out)
+        return result if len(done) < 3 else type(result)(
+            result.out, result.model, result.step, True, {}, result.step
+        )  # fmt: skip
+
+    monkeypatch.setattr(transferring, "run_finetune", stopped)
+    result = suite(worlds, trained.out, tmp_path / "out", protocols=("linear",), seeds=(0, 1))
+    assert len(result.cells) == 2
+    assert (tmp_path / "out" / "table.md").exists()
+    monkeypatch.setattr(transferring, "run_finetune", run)
+    whole = suite(worlds, trained.out, tmp_path / "out", protocols=("linear",), seeds=(0, 1))
+    assert len(whole.cells) == 4
+
+
+def test_rows_are_scored_on_the_test_recordings_alone(result: TransferResult) -> None:
+    assert len(np.unique(result.groups)) == 4, "of twenty recordings a fifth is for testing"
+
+
+def test_mistakes_are_named(worlds: Path, trained: RunResult, store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown suite 'transfr'; did you mean 'transfer'"):
+        evaluate("transfr")
+    with pytest.raises(ConfigError, match="expected encoders=FOLDER"):
+        suite(worlds, Path(), tmp_path / "a", encoders="")
+    with pytest.raises(ValueError, match="no recording is for test"):
+        evaluate(
+            "transfer", **{**TINY, "recipe": "recognition", "task": {}}, encoders=str(trained.out),
+            data={"path": str(store), "labels": str(_unsplit(store, tmp_path))}, out=str(tmp_path / "a"),
+        )  # fmt: skip
+
+
+def _unsplit(store: Path, folder: Path) -> Path:
+    rows = [f"r{n:02d},{'down' if n % 2 else 'right'}" for n in range(12)]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    return folder / "labels.csv"
