@@ -66,8 +66,8 @@ class TransferConfig(Config):
     """Further settings of the task, for every run."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Further settings of training: the budget, which is the same for every row."""
-    keep_runs: bool = False
-    """Keep the runs' checkpoints and models, which the table does not need."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of the runs as well, which nobody needs once a run is complete; models are kept anyway."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _done(cell: Cell, config: TransferConfig) -> CellResult:
         scored = score_task(objective.predict, objective.task, test.samples, num_classes, pixel=test.pixel)
         if cell.seed == config.seeds[0]:
             _draw(objective, test, scored, card.classes, Path(config.out) / "cells" / f"{cell.slug}.png")
-        if not config.keep_runs:
+        if not config.keep_checkpoints:
             shutil.rmtree(result.out / "checkpoints")
         return CellResult(cell, scored.figures, scored.sums, result.best_step)
 
