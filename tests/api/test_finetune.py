@@ -15,10 +15,10 @@ from eventfm.api import finetune
 from eventfm.api.finetune_config import parse_finetune
 from eventfm.api.finetuning import open_finetune
 from eventfm.api.pretraining import RunResult
-from eventfm.config import ConfigError
+from eventfm.config import ConfigError, recipe_names
 from eventfm.data.table import CollectionError
 from eventfm.deployment.model import ModelError, load_model, read_model_card
-from eventfm.models.encoder import EncoderError
+from eventfm.models.encoder import EncoderError, read_card
 
 TASKS = ("recognition", "segmentation", "flow", "depth")
 TINY: dict[str, Any] = {"train": {"num_steps": 4, "batch_size": 4, "log_every": 1, "save_every": 2, "device": "cpu"}}
@@ -186,3 +186,26 @@ def test_classes_that_are_named_bound_the_labels(worlds: Path, trained: RunResul
 def _truths(samples: Any) -> list[Any]:
     return [entry.recording.tracks["semantic"].read(i) for entry in samples.collection.entries
             for i in range(len(entry.recording.tracks["semantic"].times))]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", recipe_names("finetune"))
+def test_every_recipe_is_a_run(name: str, worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    from eventfm.tasks import build_task, wanted
+
+    config = parse_finetune(name, {"encoder": str(trained.encoder), "data.path": str(worlds), "out": str(tmp_path)})
+    backbone = {"name": "dinov3_nano", "arguments": {"patch_size": 16}}
+    head = config.task.get("head", {})
+    if head.get("name") == "eomt":  # the smallest network has two blocks
+        assert head["arguments"].pop("last") == 4
+    task = {**config.task, "backbone": backbone}
+    num_classes = len(config.classes) if config.classes else 7
+    objective = build_task(task, 3, (64, 64), num_classes)
+    assert objective.task in {"recognition", "segmentation", "flow", "depth"}
+    assert set(wanted(task)) <= {"label", "semantic", "flow", "seen", "depth", "before"}
+
+
+def test_drop_path_is_of_the_run_and_not_of_the_encoder(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    config = _config("depth", worlds, trained.encoder, tmp_path / "run", drop_path=0.2)
+    backbone = open_finetune(config).objective.backbone
+    assert max(block.drop_path.rate for block in backbone.blocks) == pytest.approx(0.2)
+    assert read_card(trained.encoder).backbone.arguments.get("drop_path", 0.0) == 0.0

@@ -42,6 +42,8 @@ class FinetuneConfig(Config):
     """`scratch` builds the encoder's network anew, with weights drawn from the seed: what pretraining is to beat."""
     representation: dict[str, Any] | None = None
     """`name` of the representation, and its fields; the encoder's where there is one."""
+    drop_path: float | None = Field(default=None, ge=0, lt=1)
+    """Stochastic depth of the network while it learns; as in the encoder's own training where it is not given."""
     classes: tuple[str, ...] | None = None
     """Names of the classes of a segmentation, by number; counted in the training labels where they are not given."""
     data: DataConfig = DataConfig()
@@ -103,7 +105,7 @@ def beginning_of(config: FinetuneConfig, sensor: tuple[int, int]) -> Beginning:
             )
         backbone = BackboneConfig.parse(config.task["backbone"], "task.backbone")
         return Beginning(
-            backbone=backbone,
+            backbone=_with_drop_path(backbone, config.drop_path),
             representation=config.representation,
             input_size=_size(config, backbone, sensor, None),
         )
@@ -113,11 +115,17 @@ def beginning_of(config: FinetuneConfig, sensor: tuple[int, int]) -> Beginning:
     if "backbone" in config.task:
         raise ConfigError(f"the encoder in {config.encoder} is a {card.backbone.name}; leave task.backbone out")
     return Beginning(
-        backbone=card.backbone,
+        backbone=_with_drop_path(card.backbone, config.drop_path),
         representation=card.representation,
         input_size=_size(config, card.backbone, sensor, card),
         card=card,
     )
+
+
+def _with_drop_path(backbone: BackboneConfig, rate: float | None) -> BackboneConfig:
+    if rate is None:
+        return backbone
+    return backbone.model_copy(update={"arguments": {**backbone.arguments, "drop_path": rate}})
 
 
 def encoder_folder(path: str | Path) -> Path:
