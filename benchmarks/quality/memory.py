@@ -15,7 +15,8 @@ from unittest import mock
 import numpy as np
 
 from eventfm.data import opening
-from eventfm.data.collection import Collection, open_collection
+from eventfm.data.collection import Collection
+from eventfm.data.sequences import open_recordings
 from eventfm.io.recording import ArrayRecording, ArrayTrack
 from eventfm.protocols import Recording
 
@@ -26,13 +27,13 @@ def remembering() -> Iterator[Callable[..., Collection]]:
 
     @cache
     def once(path: str, **options: Any) -> Collection:
-        found = open_collection(path, **options)
+        found = open_recordings(path, **options)
         entries, found = list(found.entries), replace(found, entries=())
         for number, entry in enumerate(entries):  # one after the other, so that files are closed on the way
             entries[number] = replace(entry, recording=in_memory(entry.recording))
         return replace(found, entries=tuple(entries))
 
-    with mock.patch.object(opening, "open_collection", once):
+    with mock.patch.object(opening, "open_recordings", once):
         yield once
 
 
