@@ -238,10 +238,15 @@ def teacher(
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Argument(help="What to run: probe.")],
+    suite: Annotated[str, typer.Argument(help="What to run: probe, transfer or robustness.")],
     settings: Settings = None,
 ) -> None:
-    """Score frozen encoders: eventfm evaluate probe encoders=A,B data=PATH data.labels=CSV out=FOLDER."""
+    """Compare encoders and models: eventfm evaluate SUITE encoders=A,B data.path=PATH data.labels=CSV out=FOLDER ...
+
+    probe scores frozen features by the classes of recordings, in minutes. transfer recipe=TASK trains a task on
+    labels, frozen or not, with all or few of them, over seeds, beside rows without pretraining. robustness
+    models=A,B scores models on events that were made worse.
+    """
     from eventfm import api
     from eventfm.config import parse_overrides
 

@@ -1,4 +1,4 @@
-"""`evaluate probe`: how good frozen features are, beside the same network untrained and counts of events."""
+"""`evaluate`: the suites, and the quickest of them, how good frozen features are beside untrained ones and counts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ from eventfm.registry import did_you_mean
 from eventfm.representations import PolarityCounts
 
 if TYPE_CHECKING:
+    from eventfm.api.disturbing import RobustnessResult
     from eventfm.api.transferring import TransferResult
 
 log = logging.getLogger(__name__)
 
-SUITES = ("probe", "transfer")
+SUITES = ("probe", "transfer", "robustness")
 PROBES: dict[str, probes.Probe] = {"linear": probes.linear, "knn": probes.nearest_neighbours}
 BASELINES: dict[str, probes.Probe] = {
     "ridge": probes.ridge,
@@ -97,12 +98,13 @@ class ProbeResult:
         return next(s for s in self.scores if (s.name, s.probe) == (name, probe))
 
 
-def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult | TransferResult:
+def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult | TransferResult | RobustnessResult:
     """Run an evaluation suite and return its scores.
 
     `encoders=`, `data={"path": ..., "labels": ...}` and `out=` are required. `probe` scores frozen features of whole
     recordings by their class, in minutes (`probe`); `transfer` trains any task on labels, frozen or not, with all or
-    few of them, over seeds (`transferring.transfer`).
+    few of them, over seeds (`transferring.transfer`); `robustness` scores models, `models=`, on events that were made
+    worse (`disturbing.robustness`).
 
     Raises:
         ValueError: Unknown suite or key, labels that do not fit, or an encoder that has seen its test recordings.
@@ -113,6 +115,10 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult | TransferRes
         from eventfm.api.transferring import transfer
 
         return transfer(**settings)
+    if suite == "robustness":
+        from eventfm.api.disturbing import robustness
+
+        return robustness(**settings)
     return probe(**settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,23 @@ from eventfm.data.windows import (
     read,
     shifted,
 )
-from eventfm.events import Events
+from eventfm.events import Events, Sensor
 from eventfm.protocols import Representation
+from eventfm.random import Key
 
 Target = Literal["frames", "events"]
+
+
+class Disturbance(Protocol):
+    """What makes events worse, such as `evaluation.robustness.Disturbance`."""
+
+    def __call__(self, events: Events, sample: Key) -> Events:
+        """Return other events, a pure function of these and of which sample they are."""
+        ...
+
+    def geometry(self, sensor: Sensor) -> Geometry | None:
+        """Return how the pixels of `sensor` are moved; None where they stay."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class WindowSamples:
     """How many classes there are: others are refused."""
     problems: dict[str, str] = field(default_factory=dict, compare=False)
     """What could not be read so far, and why, by name."""
+    disturbance: Disturbance | None = None
+    """Makes the events worse where nothing is drawn at random, in evaluation; labels are moved with them."""
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -110,9 +125,13 @@ class WindowSamples:
 
     def _fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
         entry, window = self.entry(index), self.windows[index][1]
+        moved: Geometry | None = None
         if rng is None:
-            geometry = whole(entry.recording.sensor, self.image_size)
             events = read(entry.recording, window)
+            if self.disturbance is not None:
+                events = self.disturbance(events, index)
+                moved = self.disturbance.geometry(entry.recording.sensor)
+            geometry = whole(events.sensor, self.image_size)
             seen = clean = geometry.events(events)
         else:
             window = shifted(window, entry.recording, self.config, rng)
@@ -136,12 +155,16 @@ class WindowSamples:
         for kind in MAPS:
             if kind in self.wanted:
                 values = labelled(kind, entry, window).read(self.class_limit)
+                values = values if moved is None else drawn(kind, values, moved)
                 out[kind][...] = drawn(kind, values, geometry)
         if "seen" in self.wanted:
             write_seen(clean, geometry, out["seen"])
         if "before" in self.wanted:
             assert events.window is not None
-            earlier = geometry.events(read(entry.recording, before(Window(*events.window))))
+            earlier = read(entry.recording, before(Window(*events.window)))
+            if rng is None and self.disturbance is not None:
+                earlier = self.disturbance(earlier, f"{index}, before")
+            earlier = geometry.events(earlier)
             earlier = earlier if rng is None else disturb(earlier, self.augment, rng)
             write_grid(self.representation, earlier, geometry, out["before"])
 

@@ -107,6 +107,12 @@ def load_model(folder: str | Path) -> tuple[Any, ModelCard]:
     return objective.eval(), card
 
 
+def model_folder(path: str | Path) -> Path:
+    """Return the folder of the model at `path`: that itself, or `model` in it where it is a run's."""
+    folder = Path(path)
+    return folder / "model" if not (folder / WEIGHTS).exists() and (folder / "model").is_dir() else folder
+
+
 def read_model_card(folder: str | Path) -> ModelCard:
     """Return the card of the model in `folder` without touching its weights.
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from eventfm.data.pairs import write_grid
 from eventfm.data.transforms import Geometry, whole
 from eventfm.data.windows import MIN_COVERAGE, Window, WindowConfig, before, cut, is_covered, read
-from eventfm.deployment.model import WEIGHTS, ModelCard, load_model
+from eventfm.deployment.model import WEIGHTS, ModelCard, load_model, model_folder
 from eventfm.deployment.tiling import tiled
 from eventfm.events import Events, Sensor
 from eventfm.models.encoder import WEIGHTS as ENCODER_WEIGHTS
@@ -185,9 +185,7 @@ def load(path: str | Path, device: str = "cpu") -> LoadedModel:
         PredictError: The folder holds an encoder alone.
         ModelError: The folder holds no model, or a damaged one.
     """
-    folder = Path(path)
-    if not (folder / WEIGHTS).exists() and (folder / "model").is_dir():
-        folder = folder / "model"
+    folder = model_folder(path)
     if not (folder / WEIGHTS).exists():
         for encoder in (folder, folder / "encoder"):
             if (encoder / ENCODER_WEIGHTS).exists():
