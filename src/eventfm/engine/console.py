@@ -13,6 +13,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 SPACING_S = 10.0
 """Seconds between two plain lines, so that a log file stays readable whatever `log_every` is."""
 
+FIGURES_SHOWN = 3
+"""Validation figures in a line, the first ones of those there are; the log has all."""
+
 
 class ProgressLine:
     """Shows metrics on standard output; a logger like the others."""
@@ -50,7 +53,7 @@ class ProgressLine:
 
 
 def summary(step: int, num_steps: int, metrics: Mapping[str, float], eta_s: float) -> str:
-    """Return one line: step, loss, learning rate, samples/s, memory, time to go, then validation figures."""
+    """Return one line: step, loss, learning rate, samples/s, memory, time to go, then the first validation figures."""
     width = len(str(num_steps))
     parts = [f"step {step:>{width}}/{num_steps}"]
     if "loss" in metrics:
@@ -62,7 +65,8 @@ def summary(step: int, num_steps: int, metrics: Mapping[str, float], eta_s: floa
     if "memory_gib" in metrics:
         parts.append(f"{metrics['memory_gib']:.1f} GiB")
     parts.append(f"eta {_clock(eta_s)}")
-    parts += [f"{name} {value:.4g}" for name, value in metrics.items() if name.startswith("val")]
+    figures = [f"{name} {value:.4g}" for name, value in metrics.items() if name.startswith("val")]
+    parts += figures[:FIGURES_SHOWN]
     return "  ".join(parts)
 
 
