@@ -50,7 +50,7 @@ def test_attention_weighs_tokens_by_what_they_say_and_not_by_where_they_are():
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "attentive"])
-@pytest.mark.parametrize("dim", [16, 64, 192])
+@pytest.mark.parametrize("dim", [16, 64, 192, 200])
 def test_every_head_is_made_for_any_width(name, dim):
     head = build_head(name, dim, 7)
     logits = head(torch.randn(3, 4, dim))

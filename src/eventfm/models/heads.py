@@ -77,4 +77,4 @@ def build_head(name: HeadName, dim: int, num_classes: int) -> nn.Module:
     if name == "mlp":
         return MLPClassifier(dim, num_classes)
     assert name == "attentive", name
-    return AttentiveClassifier(dim, num_classes, num_heads=max(1, dim // 64))
+    return AttentiveClassifier(dim, num_classes, num_heads=dim // 64 if dim % 64 == 0 else 1)

@@ -69,7 +69,9 @@ class DenseFlow:
 class MatchedFlow:
     """The sequence loss of RAFT over the windows `before` and `input` (`tasks.objective.Goal`); `flow` as above.
 
-    Motion from the one to the other stands for the motion within the input: both windows are of one length.
+    Motion from the one to the other stands for the motion within the input: both windows are of one length, and meet at
+    the moment whose pixels the flow belongs to. That the earlier is looked up in the later, and that the context is the
+    later's, is as in E-RAFT (Gehrig et al., 3DV 2021).
     """
 
     gamma: float = 0.8

@@ -19,7 +19,7 @@ def mixup(x: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """
     size = len(x)
     concentration = torch.full((size,), alpha, device=x.device)
-    share = torch.distributions.Beta(concentration, concentration).sample()
+    share = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
     partner = torch.randperm(size, device=x.device)
     of_input = share.view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
     of_target = share[:, None].to(targets.dtype)

@@ -37,7 +37,8 @@ class RecognitionConfig(TaskConfig):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of a label that is spread over all classes."""
     mixup: float = Field(default=0.0, ge=0)
-    """Alpha of mixup, in training only: how often samples are blended in about equal parts. 0 never blends."""
+    """Alpha of mixup, in training only: how often samples are blended in about equal parts. 0 never blends; what is
+    drawn for values below 0.01 is rounding."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,39 @@ def test_flow_in_cells_becomes_flow_in_pixels() -> None:
     torch.testing.assert_close(pixels[:, 1], torch.full((1, 24, 80), -0.5 * 8))
 
 
+@pytest.mark.parametrize(("neighbour", "dy", "dx"), [(4, 0, 0), (5, 0, 1), (1, -1, 0)])
+def test_every_pixel_is_blended_from_around_its_own_cell(neighbour: int, dy: int, dx: int) -> None:
+    decoder, cells = small(upscale=2), torch.randn(2, 2, 3, 5)
+    with torch.no_grad():
+        decoder.to_blend[-1].weight.zero_()
+        decoder.to_blend[-1].bias.view(9, 4)[neighbour] = 1e4  # that neighbour and no other
+    pixels = decoder._in_pixels(cells, torch.randn(2, 12, 3, 5), (6, 10))
+    rows, columns = (torch.arange(3) + dy).clamp(0, 2), (torch.arange(5) + dx).clamp(0, 4)
+    expected = cells[:, :, rows][:, :, :, columns].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(pixels, 2 * expected)
+
+
+def test_parts_of_a_cell_are_told_apart() -> None:
+    decoder, cells = small(upscale=2), torch.zeros(1, 2, 3, 3)
+    cells[:, :, 1, 2] = 1.0  # to the right of the middle cell
+    with torch.no_grad():
+        decoder.to_blend[-1].weight.zero_()
+        bias = decoder.to_blend[-1].bias.view(9, 2, 2)
+        bias.zero_()
+        bias[4] = 1e4
+        bias[5, 0, 1] = 2e4  # the upper right part looks to the right
+    pixels = decoder._in_pixels(cells, torch.randn(1, 12, 3, 3), (6, 6))
+    assert pixels[0, 0, 2:4, 2:4].tolist() == [[0.0, 2.0], [0.0, 0.0]]
+
+
+def test_autocast_leaves_the_correlation_exact() -> None:
+    maps = torch.randn(2, 1, 64, 3, 3)
+    exact = CorrelationPyramid(maps[0], maps[1], 2).levels
+    with torch.autocast("cpu", torch.bfloat16):
+        found = CorrelationPyramid(maps[0], maps[1], 2).levels
+    assert all(torch.equal(a, b) for a, b in zip(exact, found, strict=True))
+
+
 def test_it_learns_how_far_textures_moved() -> None:
     decoder = small(dim=16, hidden=16, levels=1, radius=2, iterations=2, upscale=2)
     optimizer = torch.optim.Adam(decoder.parameters(), 3e-3)
@@ -98,5 +131,7 @@ def test_it_learns_how_far_textures_moved() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="iterations and upscale of at least 1"):
+    with pytest.raises(ValueError, match="upscale of at least 1"):
         RAFTDecoder(8, iterations=0)
+    with pytest.raises(ValueError, match="hidden of at least 3"):
+        RAFTDecoder(8, hidden=2)

@@ -15,7 +15,8 @@ class CorrelationPyramid:
 
     def __init__(self, first: Tensor, second: Tensor, num_levels: int) -> None:
         batch, dim, height, width = first.shape
-        scores = torch.einsum("bdn,bdm->bnm", first.flatten(2).float(), second.flatten(2).float()) / dim**0.5
+        with torch.autocast(first.device.type, enabled=False):  # which would round the products to half precision
+            scores = torch.einsum("bdn,bdm->bnm", first.flatten(2).float(), second.flatten(2).float()) / dim**0.5
         self.size = (batch, height, width)
         level = scores.reshape(batch * height * width, 1, height, width)
         self.levels = [level]

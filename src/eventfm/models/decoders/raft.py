@@ -23,9 +23,9 @@ class RAFTDecoder(nn.Module):
         self, dim: int, hidden: int = 96, levels: int = 4, radius: int = 4, iterations: int = 4, upscale: int = 8
     ) -> None:
         super().__init__()
-        if min(hidden, levels, radius, iterations, upscale) < 1:
+        if hidden < 3 or min(levels, radius, iterations, upscale) < 1:
             raise ValueError(
-                "expected hidden, levels, radius, iterations and upscale of at least 1, got "
+                "expected hidden of at least 3, and levels, radius, iterations and upscale of at least 1, got "
                 f"{(hidden, levels, radius, iterations, upscale)}"
             )
         self.levels, self.radius, self.iterations, self.upscale = levels, radius, iterations, upscale
