@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from eventfm.api import (
         convert,
+        convert_all,
+        diagnose,
+        diagnose_all,
         embed,
         evaluate,
         export_weights,
@@ -40,6 +43,9 @@ __all__ = [
     "StackedHistogram",
     "VoxelGrid",
     "convert",
+    "convert_all",
+    "diagnose",
+    "diagnose_all",
     "embed",
     "evaluate",
     "export_weights",
@@ -60,6 +66,9 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "api": [
             "convert",
+            "convert_all",
+            "diagnose",
+            "diagnose_all",
             "embed",
             "evaluate",
             "export_weights",

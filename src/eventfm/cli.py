@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -35,41 +35,78 @@ def info(
 ) -> None:
     """Say what a recording holds."""
     from eventfm import api
+    from eventfm.io.summary import summary_lines
 
     summary = api.info(path, png=png, format=format, sensor=_size(sensor), on_error=on_error)  # type: ignore[arg-type]
     if as_json:
         print(json.dumps(summary))
         return
-    seconds = (summary["t_last_us"] - summary["t_first_us"] + 1) / 1e6
-    size = summary["sensor"]
-    print(f"{path}: {summary['format']}")
-    print(f"  events  {summary['num_events']:,} in {seconds:.6g} s, from {summary['t_first_us']} us")
-    print(f"  sensor  {size['width']}x{size['height']}{' (inferred)' if size['inferred'] else ''}")
-    for name, count in summary["tracks"].items():
-        print(f"  {name:7} {count:,}")
+    plain = "utf" not in (sys.stdout.encoding or "").lower()
+    print("\n".join([f"{path}: {summary['format']}", *summary_lines(summary, plain)]))
 
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="The recording to read.")],
-    target: Annotated[Path, typer.Argument(help="The file to write: .h5 (keeps everything), .npz, .npy or .txt.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="SOURCE... TARGET", help="Recordings to read, and last the file to write.")
+    ],
+    to: Annotated[str | None, typer.Option(help="Format to write, by name or suffix.")] = None,
     format: Annotated[str | None, typer.Option(help="A hint where the content does not say.")] = None,
     sensor: Annotated[str | None, typer.Option(help="Sensor size as WIDTHxHEIGHT, a hint.")] = None,
     on_error: Annotated[str, typer.Option(help="raise, sort or clamp.")] = "raise",
     overwrite: Annotated[bool, typer.Option(help="Replace the target if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Write a recording in another format."""
+    """Write recordings in another format: eventfm convert SOURCE TARGET.h5, or SOURCE... FOLDER --to .h5.
+
+    The suffix of the target says the format: .h5 keeps everything. Several sources, or a target that is a folder or has
+    no suffix, make one file per recording; folders and stores are searched through. The same command goes on where it
+    was stopped. Exits with 1 if some recordings could not be converted.
+    """
     from eventfm import api
 
-    written = api.convert(
-        source,
-        target,
-        format=format,
-        sensor=_size(sensor),
-        on_error=on_error,  # type: ignore[arg-type]
-        overwrite=overwrite,
+    *sources, target = paths
+    if not sources:
+        raise ValueError("expected a source and a target: eventfm convert SOURCE... TARGET")
+    size, damage = _size(sensor), cast(Any, on_error)
+    if len(sources) == 1 and Path(target).suffix and not Path(target).is_dir():
+        hints = {"to": to, "format": format, "sensor": size}
+        print(f"wrote {api.convert(sources[0], target, on_error=damage, overwrite=overwrite, **hints)}")
+        return
+    made = api.convert_all(
+        sources, target, to=to or ".h5", format=format, sensor=size, on_error=damage, overwrite=overwrite, quiet=quiet
     )
-    print(f"wrote {written}")
+    print(f"{target}: {len(made.written):,} recordings written, {len(made.kept):,} kept")
+    for source, why in made.failed.items():
+        print(f"eventfm: {source}: {why}", file=sys.stderr)
+    if made.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    paths: Annotated[list[str], typer.Argument(metavar="RECORDING...", help="Files, stores or folders to look at.")],
+    fix: Annotated[Path | None, typer.Option(help="Repaired copy to write; for several recordings, a folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per recording.")] = False,
+    format: Annotated[str | None, typer.Option(help="A hint where the content does not say.")] = None,
+    sensor: Annotated[str | None, typer.Option(help="Sensor size as WIDTHxHEIGHT, a hint.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the repaired copy if it exists.")] = False,
+) -> None:
+    """Look for faults: eventfm doctor RECORDING... [--fix OUT]. Exits with 1 if there are some.
+
+    Clock, pixels, flicker, gaps, rates, frames: each finding has a number and says what to do. The suffix of OUT says
+    the format of the copy; in a folder copies are .h5. The recording itself is never changed.
+    """
+    from eventfm import api
+
+    size = _size(sensor)
+    found = api.diagnose_all(paths, fix=fix, format=format, sensor=size, overwrite=overwrite)
+    sick = 0
+    for diagnosis in found:
+        sick += not diagnosis.clean
+        print(json.dumps(diagnosis.as_json()) if as_json else str(diagnosis))
+    if sick:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OnError = Literal["raise", "sort", "clamp"]
+_Treatment = Literal["raise", "sort", "clamp", "keep"]
+Unit = Literal["us", "s"]
 Columns = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 _COLUMN_NAMES = {
@@ -21,6 +23,15 @@ _COLUMN_NAMES = {
     "y": ("y", "ys", "y_pos"),
     "t": ("t", "ts", "timestamp", "timestamps", "time"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
+}
+_TYPES = {"x": "u2", "y": "u2", "t": "i8", "p": "u1"}
+# Field, column and type of each field of the events of other libraries.
+_LAYOUTS = {
+    "tonic": [("x", "x", "i2"), ("y", "y", "i2"), ("t", "t", "i8"), ("p", "p", "?")],
+    "openeb": [("x", "x", "u2"), ("y", "y", "u2"), ("p", "p", "i2"), ("t", "t", "i8")],
+    "dv": [("timestamp", "t", "i8"), ("x", "x", "i2"), ("y", "y", "i2"), ("polarity", "p", "i1")],
+    "expelliarmus": [("t", "t", "i8"), ("x", "x", "i2"), ("y", "y", "i2"), ("p", "p", "u1")],
+    "aedat": [("t", "t", "u8"), ("x", "x", "u2"), ("y", "y", "u2"), ("on", "p", "?")],
 }
 
 
@@ -79,7 +90,7 @@ class Events:
         p: Any,
         sensor: Sensor,
         *,
-        on_error: OnError = "raise",
+        on_error: _Treatment = "raise",
         window: tuple[int, int] | None = None,
         source: str = "events",
     ) -> Events:
@@ -88,12 +99,13 @@ class Events:
         Polarity may be {0, 1}, {-1, 1} or bool; `t` must already be in microseconds. With `on_error="raise"`
         anything wrong raises. `"sort"` orders the events by time (stable); `"clamp"` raises each time that goes
         backwards to the latest time before it; both drop events outside the sensor. What was mended is counted
-        in a warning.
+        in a warning. `"keep"`, which is for `eventfm doctor` alone and breaks the contract, leaves the events as they
+        are; a coordinate outside the sensor becomes 65535.
 
         Raises:
             EventError: The message names the first bad event, how many there are, and what can be done.
         """
-        if on_error not in ("raise", "sort", "clamp"):
+        if on_error not in ("raise", "sort", "clamp", "keep"):
             raise EventError(f"expected on_error to be 'raise', 'sort' or 'clamp', got {on_error!r}")
         x, y, t, p = (np.asarray(column).reshape(-1) for column in (x, y, t, p))
         if len({len(x), len(y), len(t), len(p)}) != 1:
@@ -125,14 +137,43 @@ class Events:
         return Events(self.x[part], self.y[part], self.t[part], self.p[part], self.sensor, noise=noise)
 
     def to_structured(self, order: str = "txyp") -> NDArray[np.void]:
-        """Return one structured array with the fields in `order` (`"xypt"` is OpenEB's, `"xytp"` tonic's)."""
-        if sorted(order) != ["p", "t", "x", "y"]:
-            raise ValueError(f"expected an order of the letters t, x, y, p, got {order!r}")
-        kinds = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.uint8}
-        out = np.empty(len(self), np.dtype([(name, kinds[name]) for name in order]))
-        for name in order:
-            out[name] = getattr(self, name)
+        """Return one structured array, as other libraries hold events.
+
+        `order` is one of the letters t, x, y, p for fields of this class' types in that order, or the name of a
+        library for its very fields and types: `"tonic"`, `"openeb"`, `"dv"`, `"expelliarmus"`, `"aedat"`. Times stay
+        microseconds and polarity 0 and 1 (or bool).
+
+        Raises:
+            EventError: A column does not fit the library's type.
+        """
+        layout = _LAYOUTS.get(order) or [(name, name, _TYPES[name]) for name in _check_order(order)]
+        out = np.empty(len(self), np.dtype([(field, kind) for field, _, kind in layout]))
+        for field, name, kind in layout:
+            column = getattr(self, name)
+            out[field] = column
+            if (out[field] != column).any():
+                low, high = column.min(), column.max()
+                raise EventError(f"{name} from {low} to {high} does not fit the {kind} of {order} events")
         return out
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the columns `x`, `y`, `t`, `p` by name, as they are."""
+        return {name: getattr(self, name) for name in "xytp"}
+
+    def to_array(self, order: str = "txyp", *, unit: Unit = "us") -> NDArray[np.float64]:
+        """Return one array (N, 4) whose columns are in `order`; times in microseconds, or seconds (`unit="s"`).
+
+        Both are exact enough to be read back, also for times since 1970.
+        """
+        columns = {**self.to_dict(), "t": self.t / 1e6 if unit == "s" else self.t}
+        return np.stack([np.asarray(columns[name], np.float64) for name in _check_order(order)], axis=1)
+
+    def to_torch(self, device: Any = "cpu") -> dict[str, Tensor]:
+        """Return the columns as tensors (N,): `x`, `y` int32, `t` int64 microseconds, `p` int8 (0 and 1)."""
+        import torch
+
+        kinds = {"x": np.int32, "y": np.int32, "t": np.int64, "p": np.int8}
+        return {name: torch.from_numpy(getattr(self, name).astype(kind)).to(device) for name, kind in kinds.items()}
 
     @classmethod
     def from_any(
@@ -141,30 +182,37 @@ class Events:
         sensor: Sensor | None = None,
         *,
         order: str = "txyp",
-        unit: Literal["us", "s"] = "us",
+        unit: Unit | None = None,
         on_error: OnError = "raise",
     ) -> Events:
-        """Return events from a structured array, a mapping of columns, an `(N, 4)` array, or an object of columns.
+        """Return events from what another library holds them in.
 
-        Understands the field names of tonic, OpenEB, dv-processing, event_utils and SpikingJelly. An `(N, 4)`
-        array has no names: `order` says which column is which. Times in seconds (`unit="s"`) are rounded to
-        microseconds. Without `sensor` the size is the largest coordinate plus one, and flagged `inferred`.
+        Understood are a structured array, a mapping or a table (pandas, polars) of columns, an object with columns,
+        an `(N, 4)` array, and tensors in place of arrays, by the field names of tonic, OpenEB, dv-processing,
+        expelliarmus, aedat, event_utils and SpikingJelly. An `(N, 4)` array has no names: `order` says which column
+        is which. Polarity may be 0/1, -1/1 or bool.
+
+        Without `unit`, whole times are microseconds, and times of which any has a fraction are seconds; seconds are
+        rounded to microseconds. Without `sensor` the size is what a mapping states as `width` and `height`, else the
+        largest coordinate plus one, flagged `inferred`. Note that float32 holds whole microseconds up to 16.8 s only.
 
         Raises:
             EventError: The columns cannot be found, or break the contract of `Events`.
         """
         if isinstance(source, Events):
             return source
-        columns = _find_columns(source, order)
-        t = columns["t"]
-        if unit == "s":
-            t = np.rint(np.asarray(t, np.float64) * 1e6).astype(np.int64)
+        if unit not in (None, "us", "s"):
+            raise EventError(f"expected unit to be 'us' or 's', got {unit!r}")
+        columns = _find_columns(source, _check_order(order))
+        for name in "xy":
+            if columns[name].dtype.kind == "f" and (columns[name] != np.rint(columns[name])).any():
+                raise EventError(f"expected whole pixels as {name}; rectified coordinates are not events")
         return cls.checked(
             columns["x"],
             columns["y"],
-            t,
+            _in_unit(columns["t"], unit),
             columns["p"],
-            sensor or infer_sensor(columns["x"], columns["y"]),
+            sensor or _stated_sensor(source) or infer_sensor(columns["x"], columns["y"]),
             on_error=on_error,
         )
 
@@ -228,12 +276,14 @@ def infer_sensor(x: Any, y: Any) -> Sensor:
     return Sensor(int(x.max()) + 1, int(y.max()) + 1, inferred=True)
 
 
-def _on_the_sensor(columns: Columns, sensor: Sensor, on_error: OnError, source: str) -> Columns:
+def _on_the_sensor(columns: Columns, sensor: Sensor, on_error: _Treatment, source: str) -> Columns:
     x, y, t, p = columns
     # Asked the other way round than one might: a coordinate that is not a number is not inside.
     outside = ~((x >= 0) & (x < sensor.width) & (y >= 0) & (y < sensor.height))
     if not outside.any():
         return columns
+    if on_error == "keep":
+        return np.where(outside, np.uint16(65535), x), np.where(outside, np.uint16(65535), y), t, p
     first = int(np.argmax(outside))
     what = (
         f"{source}: {int(outside.sum())} of {len(x)} events lie outside the {sensor.width}x{sensor.height} "
@@ -245,10 +295,10 @@ def _on_the_sensor(columns: Columns, sensor: Sensor, on_error: OnError, source: 
     return x[~outside], y[~outside], t[~outside], p[~outside]
 
 
-def _in_order(columns: Columns, on_error: OnError, source: str) -> Columns:
+def _in_order(columns: Columns, on_error: _Treatment, source: str) -> Columns:
     x, y, t, p = columns
     backwards = np.flatnonzero(t[1:] < t[:-1])
-    if not len(backwards):
+    if not len(backwards) or on_error == "keep":
         return columns
     first = int(backwards[0])
     what = (
@@ -283,19 +333,49 @@ def _as_polarity(p: NDArray[Any], source: str) -> NDArray[np.uint8]:
     return np.asarray((p > 0).astype(np.uint8))
 
 
+def _check_order(order: str) -> str:
+    if sorted(order) != ["p", "t", "x", "y"]:
+        libraries = ", ".join(_LAYOUTS)
+        raise EventError(f"expected an order of the letters t, x, y, p (to_structured: or {libraries}), got {order!r}")
+    return order
+
+
+def _in_unit(t: NDArray[Any], unit: Unit | None) -> NDArray[Any]:
+    if t.dtype.kind == "m":
+        return t.astype("timedelta64[us]").astype(np.int64)
+    if unit is None:
+        unit = "s" if t.dtype.kind == "f" and np.isfinite(t).all() and (t != np.rint(t)).any() else "us"
+    # Times that are no numbers are left for `Events.checked` to refuse.
+    return np.rint(np.asarray(t, np.float64) * 1e6) if unit == "s" else t
+
+
+def _stated_sensor(source: Any) -> Sensor | None:
+    if not isinstance(source, Mapping) or not {"width", "height"} <= set(source):
+        return None
+    return Sensor(int(source["width"]), int(source["height"]))
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """Return `values` as a NumPy array; tensors of any device, without importing what they belong to."""
+    for step in ("detach", "cpu", "numpy"):
+        if not isinstance(values, np.ndarray) and callable(getattr(values, step, None)):
+            values = getattr(values, step)()
+    return np.asarray(values)
+
+
 def _find_columns(source: Any, order: str) -> dict[str, NDArray[Any]]:
-    names = getattr(getattr(source, "dtype", None), "names", None)
-    if names is None and isinstance(source, Mapping):
-        names = tuple(source)
-    if names is not None:
-        found = {key: next((n for n in known if n in names), None) for key, known in _COLUMN_NAMES.items()}
-        missing = [key for key, name in found.items() if name is None]
-        if missing:
-            raise EventError(f"expected columns x, y, t, p; no {', '.join(missing)} among {', '.join(map(str, names))}")
-        return {key: np.asarray(source[name]) for key, name in found.items()}
-    array = np.asarray(source) if not hasattr(source, "t") else None
-    if array is None:
-        return {key: np.asarray(getattr(source, key)) for key in "xytp"}
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise EventError(f"expected four named columns or an (N, 4) array, got shape {array.shape}")
-    return {name: array[:, i] for i, name in enumerate(order)}
+    names = tuple(source) if isinstance(source, Mapping) else getattr(source, "columns", None)
+    if names is None:
+        if not isinstance(source, np.ndarray) and all(hasattr(source, name) for name in "xytp"):
+            return {name: _as_array(getattr(source, name)).reshape(-1) for name in "xytp"}
+        source = _as_array(source)
+        names = source.dtype.names
+    if names is None:
+        if source.ndim != 2 or source.shape[1] != 4:
+            raise EventError(f"expected four named columns or an (N, 4) array, got shape {source.shape}")
+        return {name: source[:, i] for i, name in enumerate(order)}
+    found = {key: next((n for n in known if n in names), None) for key, known in _COLUMN_NAMES.items()}
+    missing = [key for key, name in found.items() if name is None]
+    if missing:
+        raise EventError(f"expected columns x, y, t, p; no {', '.join(missing)} among {', '.join(map(str, names))}")
+    return {key: _as_array(source[name]).reshape(-1) for key, name in found.items()}

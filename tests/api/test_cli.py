@@ -58,13 +58,20 @@ def test_info_as_json(call: Call, recording: Path) -> None:
     answer = call("info", recording, "--json")
     source = open_recording(recording)
     assert answer.status == 0
+    first, last = source.t_range
+    curve = np.bincount((source.events_by_index(0, 1600).t - first) // 1000)
     assert json.loads(answer.out) == {
         "format": "eventfm",
         "num_events": 1600,
-        "t_first_us": source.t_range[0],
-        "t_last_us": source.t_range[1],
+        "t_first_us": first,
+        "t_last_us": last,
+        "duration_us": last - first + 1,
+        "mean_rate_hz": 1600e6 / (last - first + 1),
+        "peak_rate_hz": curve.max() * 1000,
+        "rate_curve": {"bin_us": 1000, "events": curve.tolist()},
         "sensor": {"width": 32, "height": 32, "inferred": False},
         "tracks": {"frames": 5},
+        "track_times_us": {"frames": [0, 40_000]},
     }
     assert answer.out.count("\n") == 1
 
@@ -72,10 +79,12 @@ def test_info_as_json(call: Call, recording: Path) -> None:
 def test_info_in_words_and_as_picture(call: Call, recording: Path, tmp_path: Path) -> None:
     answer = call("info", recording, "--png", tmp_path / "a.png")
     assert answer.status == 0
-    for words in ("eventfm", "1,600", "32x32", "frames"):
+    for words in ("eventfm", "1,600", "32x32", "frames", "0 to 40000 us", "events/s"):
         assert words in answer.out
-    picture = cv2.imread(str(tmp_path / "a.png"))
-    assert picture.shape[:2] == (32, 32)
+    both = cv2.imread(str(tmp_path / "a.png"))
+    gap, label, side, curve = 8, 31, 256, 64
+    assert both.shape[:2] == (2 * label + side + curve + gap, side + 2 * gap)
+    picture = both[label : label + side : 8, gap : gap + side : 8]
     events = open_recording(recording).events_by_index(0, 1600)
     drawn = (picture != 255).any(2)
     hit = np.zeros((32, 32), bool)
@@ -106,6 +115,7 @@ def test_convert(call: Call, recording: Path, tmp_path: Path) -> None:
     assert "exists" in refused(call("convert", recording, target))
     assert call("convert", recording, target, "--overwrite").status == 0
     assert "extensions" in refused(call("convert", recording, tmp_path / "a.xyz"))
+    assert "expected a source and a target" in refused(call("convert", recording))
 
 
 def test_errors_are_one_plain_message(call: Call, store: Path, tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 """What the tests of the readers share: made-up events, checks that every reader must pass, damaged bytes."""
 
 import pickle
+import sys
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eventfm.events import Events, Sensor
 from eventfm.io import open_recording
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 COLUMNS = "xytp"
 

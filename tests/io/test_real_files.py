@@ -25,7 +25,8 @@ COUNTS = {
         "aedat4", 9_193, 3.814, (346, 260), {"frames": 25, "imu": 3_836, "triggers": 101},
     ),
     "formats/empty.aedat4": ("aedat4", 0, 0.0, (100, 100), {}),
-    "formats/generic.hdf5": ("hdf5", 17, 0.0057, (146, 182), {}),
+    "formats/shapes_rotation.mat": ("mat", 120_000, 1.428658, (240, 180), {}),
+    "formats/generic.hdf5": ("evlib", 17, 0.0057, (146, 182), {}),
 }  # fmt: skip
 
 

@@ -1,12 +1,16 @@
 """Text and CSV: orders, units, headers, cuts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventfm.events import EventError, Sensor
-from eventfm.io import FormatError, open_recording
+from eventfm.io import ArrayRecording, ArrayTrack, FormatError, open_recording
+from eventfm.io.searched import SearchedRecording
+from eventfm.io.text_writer import save_csv
 
 
 def rows(events, order="txyp", delimiter=" ", seconds=False):
@@ -59,6 +63,81 @@ def test_a_header_names_the_columns_in_any_order(tmp_path, make_events, assert_c
     path = tmp_path / "events.csv"
     path.write_text(header + "\n" + body)
     assert_contract(open_recording(path), events)
+
+
+def test_faery_writes_the_size_into_the_names(tmp_path, make_events, assert_contract):
+    events = make_events()
+    path = tmp_path / "events.csv"
+    path.write_text("t,x@640,y@480,on\n" + rows(events, delimiter=","))
+    recording = open_recording(path, "text")
+    assert recording.sensor == Sensor(640, 480)
+    assert_contract(recording, events)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Every file counts as large, and has many blocks."""
+    monkeypatch.setattr("eventfm.io.text._LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr("eventfm.io.text_source._ROWS", 32)
+    monkeypatch.setattr("eventfm.io.text_source._PIECE", 97)
+    monkeypatch.setattr("eventfm.io.searched._BLOCK", 64)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("header", ["", "240 180\n", "%geometry:240,180\n", "t,x,y,p\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("seconds", [True, False])
+def test_large_files_are_read_where_asked(tmp_path, make_events, assert_contract, header, end, seconds):
+    events = make_events()
+    path = tmp_path / "events.txt"
+    text = header + rows(events, delimiter="," if "," in header else " ", seconds=seconds).rstrip("\n")
+    path.write_bytes((text.replace("\n", end) + end).encode())
+    recording = open_recording(path, "text")
+    assert isinstance(recording, SearchedRecording)
+    assert recording.sensor.inferred == ("240" not in header)
+    assert_contract(recording, events)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("count", [2, 31, 32, 33, 64])
+def test_a_large_file_may_end_without_newline_or_be_cut(tmp_path, make_events, assert_same, count):
+    events = make_events(count)
+    path = tmp_path / "events.txt"
+    path.write_text("40 30\n" + rows(events).rstrip("\n"))
+    assert_same(open_recording(path, "text").events_by_index(0, count), events)
+    path.write_text("40 30\n" + rows(events)[:-5].rstrip())
+    with pytest.raises(FormatError, match=f"cut off in the middle of event {count - 1}"):
+        open_recording(path, "text")
+    with pytest.warns(UserWarning, match="cut off"):
+        recording = open_recording(path, "text", on_error="sort")
+    assert_same(recording.events_by_index(0, count), events.take(0, count - 1))
+
+
+@pytest.mark.usefixtures("large")
+def test_a_damaged_row_of_a_large_file_is_refused_where_it_is_read(tmp_path, make_events, assert_same):
+    events = make_events(9000)
+    lines = ("40 30\n" + rows(events)).splitlines()
+    lines[8001] = "12 3 x 4"
+    path = tmp_path / "events.txt"
+    path.write_text("\n".join(lines) + "\n")
+    recording = open_recording(path, "text")
+    assert_same(recording.events_by_index(7900, 7990), events.take(7900, 7990))
+    with pytest.raises(FormatError, match=r"events\.txt: a row from event 7990 on is damaged"):
+        recording.events_by_index(7990, 8010)
+
+
+@pytest.mark.parametrize("inferred", [True, False])
+def test_csv_reads_back(tmp_path, make_events, assert_contract, inferred):
+    events = make_events()
+    sensor = Sensor(40, 30, inferred=True) if inferred else Sensor(64, 48)
+    source = ArrayRecording(replace(events, sensor=sensor), {"imu": ArrayTrack([1], np.zeros((1, 6)))})
+    with pytest.warns(UserWarning, match="cannot hold the tracks imu"):
+        path = save_csv(tmp_path / "events.csv", source)
+    recording = open_recording(path, "text")
+    assert recording.sensor == sensor
+    assert_contract(recording, events)
+    with pytest.raises(FileExistsError):
+        save_csv(path, source)
 
 
 @given(st.integers(0, 2 * 10**15))

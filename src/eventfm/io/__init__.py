@@ -9,6 +9,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from eventfm.io.atomic import WriteError
     from eventfm.io.contract import FormatError, Reader, UnknownFormatError
+    from eventfm.io.iterating import iterate
     from eventfm.io.opening import READERS, detect_format, open_recording
     from eventfm.io.recording import ArrayRecording, ArrayTrack, PictureTrack
     from eventfm.io.store import list_recordings, save_recording, save_recordings
@@ -25,6 +26,7 @@ __all__ = [
     "WriteError",
     "convert",
     "detect_format",
+    "iterate",
     "list_recordings",
     "open_recording",
     "save_recording",
@@ -37,6 +39,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "atomic": ["WriteError"],
         "contract": ["FormatError", "Reader", "UnknownFormatError"],
+        "iterating": ["iterate"],
         "opening": ["READERS", "detect_format", "open_recording"],
         "recording": ["ArrayRecording", "ArrayTrack", "PictureTrack"],
         "store": ["list_recordings", "save_recording", "save_recordings"],

@@ -1,10 +1,14 @@
-"""NumPy files: `.npy` and `.npz` with a structured array, an (N, 4) array or one array per column."""
+"""NumPy files: `.npy` and `.npz` with a structured array, an (N, 4) array or one array per column.
+
+Both kinds of N-ImageNet samples (Kim et al., ICCV 2021) are among them, `event_data` and `x_pos, y_pos, timestamp,
+polarity`, with a sensor of 640x480.
+"""
 
 from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,11 +29,13 @@ _FIELDS = {
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
 _WHOLE = ("events", "event_data", "arr_0")
+_N_IMAGENET_KEYS = {"event_data", "x_pos"}
+_N_IMAGENET = (Sensor(640, 480, "N-ImageNet"),)
 _LARGEST_RATIO = 2000
 
 
 def sniff(path: Path) -> float:
-    """Return 1 for a `.npy` file, or a zip archive of them.
+    """Return 1 for a `.npy` file, 0.9 for a zip archive of them, whose names may say more to other readers.
 
     Raises:
         FormatError: It is neither.
@@ -43,13 +49,49 @@ def sniff(path: Path) -> float:
     if not start.startswith(b"PK\x03\x04"):
         raise FormatError("it starts neither as .npy nor as .npz")
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except Exception:  # a damaged archive is told from another format when it is opened
+        names = npz_names(path)
+    except FormatError:  # a damaged archive is told from another format when it is opened
         return 0.5
-    if not any(name.endswith(".npy") for name in names):
+    if not names:
         raise FormatError("the zip archive holds no .npy file")
-    return 1.0
+    return 0.9
+
+
+def npz_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an npz.
+
+    Raises:
+        FormatError: It is none, or its list of members is damaged.
+    """
+    if path.is_dir():
+        raise FormatError("it is a folder")
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            raise FormatError("it does not start as .npz")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+    except Exception as error:  # zipfile lets out whatever damaged bytes raise
+        raise FormatError(f"{path}: damaged or cut off: {error}") from None
+
+
+def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays called `names`, or all, of those that an npz holds; nothing else is looked at.
+
+    Raises:
+        FormatError: The file is damaged, or an array holds pickled objects, which are never loaded.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                item.filename[:-4]: _read_member(archive, item)
+                for item in archive.infolist()
+                if item.filename.endswith(".npy") and (names is None or item.filename[:-4] in names)
+            }
+    except FormatError:
+        raise
+    except Exception as error:  # numpy and zipfile let out whatever damaged bytes raise, tokenize.TokenError included
+        raise FormatError(f"{path}: damaged or cut off: {error}") from None
 
 
 def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayRecording:
@@ -65,7 +107,8 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayReco
     if "width" in arrays and "height" in arrays:
         stated = Sensor(_scalar(arrays, "width", source), _scalar(arrays, "height", source))
     found = file_columns(columns, source) if order is None else table_columns(columns["table"], order, source)
-    size = choose_sensor(found.x, found.y, sensor, stated)
+    known = _N_IMAGENET if _N_IMAGENET_KEYS & set(arrays) else ()
+    size = choose_sensor(found.x, found.y, sensor, stated, known)
     events = Events.checked(*found, size, on_error=on_error, source=source)
     return ArrayRecording(events, _tracks(arrays, source), "numpy")
 
@@ -110,16 +153,11 @@ def _load(path: Path, on_error: OnError) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             if file.read(2) == b"\x93N":
                 return {"arr_0": _read_npy(file, path.stat().st_size, str(path), on_error)}
-        with zipfile.ZipFile(path) as archive:
-            return {
-                item.filename[:-4]: _read_member(archive, item)
-                for item in archive.infolist()
-                if item.filename.endswith(".npy")
-            }
     except FormatError:
         raise
-    except Exception as error:  # numpy and zipfile let out whatever damaged bytes raise, tokenize.TokenError included
+    except Exception as error:  # numpy lets out whatever damaged bytes raise, tokenize.TokenError included
         raise FormatError(f"{path}: damaged or cut off: {error}") from None
+    return read_npz(path)
 
 
 def _read_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> NDArray[Any]:

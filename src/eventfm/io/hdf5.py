@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from eventfm.events import Events, OnError, Sensor
-from eventfm.io.columns import Columns, file_columns, guess_order, table_columns, to_microseconds
-from eventfm.io.contract import FormatError, Reader, choose_sensor
+from eventfm.events import OnError, Sensor
+from eventfm.io.columns import to_microseconds
+from eventfm.io.contract import FormatError, Reader
+from eventfm.io.hdf5_columns import Hdf5Columns, Hdf5Table, column_fields, stated_sensor
 from eventfm.io.hdf5_file import Hdf5File, h5py, reading, require_hdf5, stored
-from eventfm.io.recording import ArrayRecording, ArrayTrack
+from eventfm.io.recording import ArrayTrack
+from eventfm.io.searched import SearchedRecording, Source, find_sensor
 from eventfm.protocols import Track
 
 _GROUPS = ("events", "raw_events")
-_FIELDS = {"x": ("x", "xs"), "y": ("y", "ys"), "t": ("t", "ts"), "p": ("p", "ps")}
 
 
 def sniff(path: Path) -> float:
@@ -30,7 +31,7 @@ def sniff(path: Path) -> float:
             found = file.get(name)
             if isinstance(found, h5py.Dataset) and found.ndim == 2 and found.shape[1] == 4:
                 return 0.6
-            if isinstance(found, h5py.Group) and _names(found) is not None:
+            if isinstance(found, h5py.Group) and column_fields(found) is not None:
                 return 0.6
         held = ", ".join(file) or "nothing"
     raise FormatError(
@@ -38,59 +39,41 @@ def sniff(path: Path) -> float:
     )
 
 
-def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayRecording:
-    """Return the recording, in memory.
+def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> SearchedRecording:
+    """Return the recording, whose events are read when asked for.
 
     Float times with a fraction are seconds. `image1` and `image2` with `start` and `stop` in seconds become a track
     `frames` of two. The sensor is the one stated (`height` and `width`, attribute `sensor_resolution`) or as large as
-    the pictures.
+    the pictures; else the coordinates are read once to find it.
 
     Raises:
         FormatError: No events are found, or the file is damaged.
     """
     require_hdf5(path)
-    source = str(path)
+    file = Hdf5File(path)
     with reading(path):
-        root = Hdf5File(path)["/"]
+        source, stated = _source(file)
         tracks: dict[str, Track] = {}
-        frames = _frame_pair(root, source)
+        frames = _frame_pair(file["/"], str(path))
         if frames is not None:
             tracks["frames"] = frames
-        columns, stated = _columns(root, source)
-        if stated is None and frames is not None:
-            height, width = frames.read(0).shape[:2]
-            stated = Sensor(width, height)
-    size = choose_sensor(columns.x, columns.y, sensor, stated)
-    return ArrayRecording(Events.checked(*columns, size, on_error=on_error, source=source), tracks, "hdf5")
+            if stated is None:
+                height, width = frames.read(0).shape[:2]
+                stated = Sensor(width, height)
+    size = find_sensor(source, sensor, stated)
+    return SearchedRecording(source, "hdf5", size, on_error, tracks)
 
 
-def _columns(root: Any, source: str) -> tuple[Columns, Sensor | None]:
+def _source(file: Hdf5File) -> tuple[Source, Sensor | None]:
+    root = file["/"]
     for name in _GROUPS:
         found = root.get(name)
         if isinstance(found, h5py.Dataset) and found.ndim == 2 and found.shape[1] == 4:
-            table = np.asarray(stored(root, name, ndim=2)[()])
-            if table.dtype.kind not in "iuf":
-                raise FormatError(f"{source}: expected a table of numbers, got {table.dtype}")
-            return table_columns(table, guess_order(table[:1000].astype(np.float64)), source), _stated(root, found)
-        names = _names(found) if isinstance(found, h5py.Group) else None
-        if names is not None:
-            named = {key: np.asarray(stored(found, field)[()]) for key, field in names.items()}
-            return file_columns(named, source), _stated(root, found)
-    raise FormatError(f"{source}: neither a table (N, 4) nor columns x, y, t, p under {' or '.join(_GROUPS)}")
-
-
-def _names(group: Any) -> dict[str, str] | None:
-    found = {key: next((name for name in known if name in group), None) for key, known in _FIELDS.items()}
-    return None if None in found.values() else {key: str(name) for key, name in found.items()}
-
-
-def _stated(root: Any, events: Any) -> Sensor | None:
-    resolution = np.asarray(root.attrs.get("sensor_resolution", ())).reshape(-1)
-    if len(resolution) >= 2:
-        return Sensor(int(resolution[1]), int(resolution[0]))
-    if isinstance(events, h5py.Group) and "height" in events and "width" in events:
-        return Sensor(int(events["width"][()]), int(events["height"][()]))
-    return None
+            return Hdf5Table(file, name), stated_sensor(root)
+        fields = column_fields(found) if isinstance(found, h5py.Group) else None
+        if fields is not None:
+            return Hdf5Columns(file, fields), stated_sensor(root, found)
+    raise FormatError(f"{file.path}: neither a table (N, 4) nor columns x, y, t, p under {' or '.join(_GROUPS)}")
 
 
 def _frame_pair(root: Any, source: str) -> ArrayTrack | None:

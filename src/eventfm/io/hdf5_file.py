@@ -16,6 +16,7 @@ import hdf5plugin  # noqa: F401  (registers the blosc, zstd and lz4 filters)
 import numpy as np
 from numpy.typing import NDArray
 
+from eventfm.events import EventError
 from eventfm.io.contract import DamagedFileError, FormatError
 
 h5py: Any = _h5py
@@ -99,9 +100,18 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what h5py raises about a damaged file into `DamagedFileError`."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, FormatError, EventError):
         raise
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise DamagedFileError(f"{path}: damaged or cut off: {error}") from error
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from eventfm.events import Events, OnError, Sensor
-from eventfm.io.columns import Columns, table_columns, to_microseconds
+from eventfm.events import OnError, Sensor
+from eventfm.io.columns import to_microseconds
 from eventfm.io.contract import FormatError, Reader
+from eventfm.io.hdf5_columns import Hdf5Table
 from eventfm.io.hdf5_file import Hdf5File, Hdf5Track, h5py, reading, require_hdf5, stored
-from eventfm.io.recording import ArrayRecording, as_track_times
+from eventfm.io.recording import as_track_times
+from eventfm.io.searched import SearchedRecording
 from eventfm.protocols import Track
 
 _CAMERA = "davis/left"
 _SENSOR = Sensor(346, 260, "MVSEC")
 _TRACKS = {"frames": ("image_raw", "image_raw_ts"), "imu": ("imu", "imu_ts")}
-_SLICE = 1_000_000
 
 
 def sniff(path: Path) -> float:
@@ -33,13 +33,16 @@ def sniff(path: Path) -> float:
     return 1.0
 
 
-def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayRecording:
-    """Return the recording: events in memory, tracks `frames` and `imu` read when asked for. Sensor 346x260."""
+def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> SearchedRecording:
+    """Return the recording with tracks `frames` and `imu`, all read when asked for. Sensor 346x260.
+
+    Times are float64 seconds since 1970, whose steps of 0.24 us leave the nearest microsecond certain.
+    """
     require_hdf5(path)
     file = Hdf5File(path)
     with reading(path):
         camera = file[_CAMERA]
-        columns = _columns(stored(camera, "events", ndim=2), str(path))
+        source = Hdf5Table(file, f"{_CAMERA}/events", "xytp", "s")
         tracks: dict[str, Track] = {}
         for name, (data, times) in _TRACKS.items():
             if data in camera and times in camera:
@@ -48,23 +51,7 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayReco
                 if len(camera[data]) != len(track_times):
                     raise FormatError(f"{path}: {len(camera[data])} entries of {data} with {len(track_times)} times")
                 tracks[name] = Hdf5Track(file, f"{_CAMERA}/{data}", track_times)
-    events = Events.checked(*columns, sensor or _SENSOR, on_error=on_error, source=str(path))
-    return ArrayRecording(events, tracks, "mvsec")
-
-
-def _columns(table: Any, source: str) -> Columns:
-    """Return the columns of an (N, 4) float64 data set [x, y, t, p], read slice by slice, as it is large."""
-    if table.shape[1] != 4:
-        raise FormatError(f"{source}: expected events of shape (N, 4), got {table.shape}")
-    parts = []
-    for start in range(0, len(table), _SLICE):
-        part = table_columns(np.asarray(table[start : start + _SLICE]), "xytp", source, "s")
-        # float32 holds pixels exactly, and values that are out of range stay so, to be refused later.
-        parts.append(Columns(part.x.astype(np.float32), part.y.astype(np.float32), part.t, part.p.astype(np.float32)))
-    if not parts:
-        return Columns(*np.empty((4, 0), np.int64))
-    x, y, t, p = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Columns(x, y, t, p)
+    return SearchedRecording(source, "mvsec", sensor or _SENSOR, on_error, tracks)
 
 
 READER = Reader(sniff, open_file)

@@ -18,11 +18,21 @@ READERS = Registry(
         "dsec": "eventfm.io.dsec:READER",
         "m3ed": "eventfm.io.m3ed:READER",
         "mvsec": "eventfm.io.mvsec:READER",
+        "prophesee_hdf5": "eventfm.io.prophesee_hdf5:READER",
+        "ddd": "eventfm.io.ddd:READER",
+        "rvt": "eventfm.io.rvt:READER",
+        "monash": "eventfm.io.monash:READER",
+        "evlib": "eventfm.io.evlib:READER",
         "hdf5": "eventfm.io.hdf5:READER",
+        "evimo": "eventfm.io.evimo:READER",
+        "rpg_memmap": "eventfm.io.rpg_memmap:READER",
+        "es_imagenet": "eventfm.io.es_imagenet:READER",
+        "mat": "eventfm.io.mat:READER",
         "numpy": "eventfm.io.arrays:READER",
         "ecd": "eventfm.io.ecd:READER",
         "text": "eventfm.io.text:READER",
         "atis": "eventfm.io.atis:READER",
+        "rosbag": "eventfm.io.rosbag:READER",
     },
 )
 
@@ -49,14 +59,15 @@ def open_recording(
         FormatError: The file is damaged.
         EventError: Events outside the sensor, or times that go backwards.
     """
-    if on_error not in ("raise", "sort", "clamp"):
+    if on_error not in ("raise", "sort", "clamp", "keep"):  # the last is for the doctor
         raise FormatError(f"expected on_error to be 'raise', 'sort' or 'clamp', got {on_error!r}")
     size = sensor if isinstance(sensor, Sensor) or sensor is None else Sensor(*sensor)
     whole = Path(path)
     file, inner = split_id(whole)
     _require_readable(file)
     if inner is not None and format is None:
-        format = "eventfm"
+        # Topics of ROS begin with a slash, which ids of a store never have.
+        format = "rosbag" if inner.startswith("/") else "eventfm"
     reader: Reader = READERS.get(format or _find_format(file))
     return reader.open(whole if inner is not None else file, size, on_error)
 

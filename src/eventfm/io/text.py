@@ -12,8 +12,12 @@ from eventfm.events import Events, OnError, Sensor
 from eventfm.io.columns import guess_order, table_columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.recording import ArrayRecording
+from eventfm.io.searched import SearchedRecording, find_sensor
+from eventfm.io.text_source import TextSource
+from eventfm.protocols import Recording
 
 _HEAD_BYTES = 1 << 16
+_LARGEST_IN_MEMORY = 1 << 26
 _NAMES = {
     **dict.fromkeys(("t", "ts", "time", "times", "timestamp", "timestamps", "t_us"), "t"),
     **dict.fromkeys(("x", "xs"), "x"),
@@ -54,9 +58,13 @@ def read_head(path: Path) -> Head:
             sensor = Sensor(int(stated[1]), int(stated[2]))
             continue
         fields = [field for field in re.split(r"[,;\s]+", line.strip().lstrip("%# ")) if field]
-        names = [_NAMES.get(field.lower().strip('"')) for field in fields]
+        names = [_NAMES.get(field.lower().strip('"').partition("@")[0]) for field in fields]
         if {"x", "y", "t", "p"} <= set(names):
             columns = {name: names.index(name) for name in "xytp"}
+            # faery writes the size into the names: t,x@640,y@480,on.
+            width, height = (fields[columns[name]].strip('"').partition("@")[2] for name in "xy")
+            if width.isdigit() and height.isdigit():
+                sensor = Sensor(int(width), int(height))
             continue
         if not fields or line.lstrip().startswith(("%", "#")):
             continue
@@ -127,9 +135,20 @@ def read_events(path: Path, sensor: Sensor | None, on_error: OnError) -> Events:
     return Events.checked(*columns, size, on_error=on_error, source=str(path))
 
 
-def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayRecording:
-    """Return the recording, in memory."""
-    return ArrayRecording(read_events(path, sensor, on_error), format="text")
+def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> Recording:
+    """Return the recording: in memory, or read when asked for where the file is larger than 64 MB."""
+    if path.stat().st_size <= _LARGEST_IN_MEMORY:
+        return ArrayRecording(read_events(path, sensor, on_error), format="text")
+    head = read_head(path)
+    order = "txyp" if head.columns is not None else guess_order(_first_rows(path, head)[:1000])
+    columns = [head.columns[name] for name in "txyp"] if head.columns is not None else None
+    with path.open("rb") as file:
+        for _ in range(head.num_lines):
+            file.readline()
+        source = TextSource(path, file.tell(), order, columns, head.delimiter)
+    if source.drop_cut_row(head.num_columns):
+        report_cut(f"{path}: cut off in the middle of event {len(source)}", on_error)
+    return SearchedRecording(source, "text", find_sensor(source, sensor, head.sensor), on_error)
 
 
 def _first_rows(path: Path, head: Head) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -1,0 +1,127 @@
+"""EVT3, Prophesee's vectorised words of 16 bits: to events, from any word on if the state there is known.
+
+A word is type[15:12] and 12 bits: 0 row y[10:0]; 2 one event, x[10:0] p[11]; 3 where vectors begin, x[10:0] p[11];
+4 and 5 masks of 12 and 8 neighbours from there on; 6 and 8 the lower and higher 12 bits of the time; 10 a trigger.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+State = tuple[int, ...]
+"""Time of the last word and base of the loops (microseconds), y, x and p of vectors, and 1 once the time is known."""
+
+_START = (0, 0, 0, 0, 0, 0)
+_LOOP_US = 1 << 24
+_ROW, _ONE, _BASE, _MASK_12, _MASK_8, _LOW, _HIGH, _TRIGGER = 0, 2, 3, 4, 5, 6, 8, 10
+_HALF = 1 << 11
+"""A higher half of the time that falls by as much has begun again from zero; by less, it is disorder."""
+
+Columns = tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], NDArray[np.uint8]]
+
+
+def decode(words: NDArray[np.uint16], state: State = ()) -> tuple[Columns, State]:
+    """Return the columns x, y, t (microseconds, loops of 2^24 unrolled) and p of `words`, and the state after them.
+
+    Words before the first that says the higher half of the time are passed over: nobody knows when they were.
+    `state` is empty at the beginning of a stream.
+    """
+    before = np.array(state or _START, np.int64)
+    count = _count(words)
+    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
+    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
+    found = _decode(words, before, x, y, t, p)
+    return (x[:found], y[:found], t[:found], p[:found]), tuple(before.tolist())
+
+
+def decode_plainly(words: NDArray[np.uint16], state: State = ()) -> tuple[Columns, State]:
+    """Return what `decode` returns, word by word in plain Python."""
+    time, loops, row, base, polarity, known = state or _START
+    rows: list[tuple[int, int, int, int]] = []
+    for word in words.tolist():
+        kind, value = word >> 12, word & 0xFFF
+        if kind == _ROW:
+            row = value & 0x7FF
+        elif kind == _ONE:
+            if known:
+                rows.append((value & 0x7FF, row, loops + time, value >> 11))
+        elif kind == _BASE:
+            base, polarity = value & 0x7FF, value >> 11
+        elif kind in (_MASK_12, _MASK_8):
+            width = 12 if kind == _MASK_12 else 8
+            if known:
+                rows += [(base + i, row, loops + time, polarity) for i in range(width) if value >> i & 1]
+            base = (base + width) & 0xFFFF
+        elif kind == _LOW:
+            time = (time & ~0xFFF) | value
+        elif kind == _HIGH:
+            high = time >> 12
+            if known and high - value >= _HALF:
+                loops += _LOOP_US
+            if not known or value != high:
+                time = value << 12
+            known = 1
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
+    return (x, y, table[:, 2], p), (time, loops, row, base, polarity, known)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(words: NDArray[np.uint16]) -> int:
+    """Return how many events `words` hold at most."""
+    count = 0
+    for word in words:
+        kind = word >> 12
+        if kind == _ONE:
+            count += 1
+        elif kind in (_MASK_12, _MASK_8):
+            mask = word & (0xFFF if kind == _MASK_12 else 0xFF)
+            while mask:
+                mask &= mask - 1
+                count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _decode(
+    words: NDArray[np.uint16],
+    state: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    t: NDArray[np.int64],
+    p: NDArray[np.uint8],
+) -> int:
+    """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
+    time, loops, row, base, polarity, known = state
+    n = 0
+    for word in words:
+        kind, value = word >> 12, np.int64(word & 0xFFF)
+        if kind == _ROW:
+            row = value & 0x7FF
+        elif kind == _ONE:
+            if known:
+                x[n], y[n], t[n], p[n] = value & 0x7FF, row, loops + time, value >> 11
+                n += 1
+        elif kind == _BASE:
+            base, polarity = value & 0x7FF, value >> 11
+        elif kind in (_MASK_12, _MASK_8):
+            width = 12 if kind == _MASK_12 else 8
+            if known:
+                for i in range(width):
+                    if value >> i & 1:
+                        x[n], y[n], t[n], p[n] = base + i, row, loops + time, polarity
+                        n += 1
+            base = (base + width) & 0xFFFF
+        elif kind == _LOW:
+            time = (time & ~0xFFF) | value
+        elif kind == _HIGH:
+            high = time >> 12
+            if known and high - value >= _HALF:
+                loops += _LOOP_US
+            if not known or value != high:
+                time = value << 12
+            known = 1
+    state[0], state[1], state[2], state[3], state[4], state[5] = time, loops, row, base, polarity, known
+    return n
