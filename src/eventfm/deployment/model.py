@@ -6,21 +6,21 @@ A folder with `model.safetensors` and `config.json`. Nothing in it is ever unpic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from eventfm import __version__
 from eventfm.config import Config, ConfigError
 from eventfm.models.atomic import new_folder
-from eventfm.models.encoder import EncoderCard, sha256_of_file, sha256_of_list
+from eventfm.models.encoder import EncoderCard, sha256_of_list
 from eventfm.models.lora import merged_state
+from eventfm.models.weights import differences, read_weights, sha256_of_file
 from eventfm.tasks import build_task
 
 WEIGHTS = "model.safetensors"
@@ -90,19 +90,11 @@ def load_model(folder: str | Path) -> tuple[Any, ModelCard]:
     """
     folder = Path(folder)
     card = read_model_card(folder)
-    try:
-        found = sha256_of_file(folder / WEIGHTS)
-        if found != card.weights_sha256:
-            raise ModelError(
-                f"{folder / WEIGHTS} is damaged or not the file of this card: expected SHA-256 "
-                f"{card.weights_sha256}, got {found}"
-            )
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot read {folder / WEIGHTS}: {error}") from error
+    weights = read_weights(folder / WEIGHTS, card.weights_sha256, ModelError)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away; leave the caller's draws alone
         objective = build_task(card.task, card.encoder.in_channels, card.encoder.input_size, len(card.classes) or None)
-    _check(objective, weights, folder)
+    if said := differences(weights, objective.state_dict()):
+        raise ModelError(f"{folder / WEIGHTS} does not fit its card; {said}")
     objective.load_state_dict(weights)
     return objective.eval(), card
 
@@ -129,20 +121,3 @@ def read_model_card(folder: str | Path) -> ModelCard:
             f"{path} is not a valid card of a model of a task: {error}; an encoder alone has no head, "
             "`eventfm finetune` gives it one"
         ) from error
-
-
-def _check(objective: nn.Module, weights: Mapping[str, Any], folder: Path) -> None:
-    ours = objective.state_dict()
-    differences = [
-        f"{name}: {_shape(weights, name)} there, {_shape(ours, name)} here"
-        for name in sorted(ours.keys() | weights.keys())
-        if _shape(weights, name) != _shape(ours, name)
-    ]
-    if differences:
-        raise ModelError(
-            f"{folder / WEIGHTS} does not fit its card; {len(differences)} weights differ: {'; '.join(differences[:5])}"
-        )
-
-
-def _shape(state: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
-    return tuple(state[name].shape) if name in state else None

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eventfm import __version__
@@ -23,6 +23,7 @@ from eventfm.config import Config, ConfigError
 from eventfm.models import BACKBONES, build_backbone
 from eventfm.models.atomic import new_folder
 from eventfm.models.configs import BackboneConfig
+from eventfm.models.weights import differences, read_weights, sha256_of_file
 from eventfm.protocols import Representation
 from eventfm.representations import describe
 
@@ -119,16 +120,7 @@ def load_encoder(folder: str | Path) -> tuple[nn.Module, EncoderCard]:
     card = read_card(folder)
     if sha256_of_list(card.trained_on) != card.trained_on_sha256:
         raise EncoderError(f"{folder / CARD}: the list of training samples does not match its hash; it was changed")
-    try:
-        found = sha256_of_file(folder / WEIGHTS)
-        if found != card.weights_sha256:
-            raise EncoderError(
-                f"{folder / WEIGHTS} is damaged or not the file of this card: expected SHA-256 "
-                f"{card.weights_sha256}, got {found}"
-            )
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise EncoderError(f"cannot read {folder / WEIGHTS}: {error}") from error
+    weights = read_weights(folder / WEIGHTS, card.weights_sha256, EncoderError)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away; leave the caller's draws alone
         backbone = build_backbone(card.backbone.name, card.in_channels, card.input_size, **card.backbone.arguments)
     assert isinstance(backbone, nn.Module)
@@ -155,14 +147,10 @@ def initialise(backbone: nn.Module, folder: str | Path, representation: Represen
     check_representation(card, representation)
     ours = {name: value for name, value in backbone.state_dict().items() if not name.startswith(f"{FUSION}.")}
     theirs = found.state_dict()
-    if differences := [
-        f"{name}: {_shape(theirs, name)} there, {_shape(ours, name)} here"
-        for name in sorted(ours.keys() | theirs.keys())
-        if _shape(theirs, name) != _shape(ours, name)
-    ]:
+    if said := differences(theirs, ours):
         raise EncoderError(
             f"the encoder in {folder} is a {card.backbone.name} for {card.in_channels} channels and does not fit; "
-            f"{len(differences)} weights differ: {'; '.join(differences[:5])}"
+            f"{said}"
         )
     backbone.load_state_dict(theirs, strict=False)
     return card
@@ -218,16 +206,6 @@ def _load_weights(backbone: nn.Module, weights: dict[str, Tensor], folder: Path)
                 f"got {tuple(value.shape)}"
             )
     backbone.load_state_dict(weights)
-
-
-def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(state[name].shape) if name in state else None
-
-
-def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _written(config: dict[str, Any]) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eventfm.models.encoder import CARD, WEIGHTS, EncoderCard, EncoderError, initialise, sha256_of_file
+from eventfm.models.encoder import CARD, WEIGHTS, EncoderCard, EncoderError, initialise
 from eventfm.models.importers import Layout, dino_layout, import_dino
 from eventfm.models.importers.files import read_state
 from eventfm.models.importers.pretrained import WEIGHTS as PRETRAINED
 from eventfm.models.importers.pretrained import is_hub_name, pretrained_file
+from eventfm.models.weights import differences, sha256_of_file
 from eventfm.protocols import Representation
 
 _PATCHES = "embeddings.patch_embeddings."
@@ -81,18 +82,5 @@ def _fitted(state: Mapping[str, Tensor], backbone: nn.Module) -> tuple[dict[str,
 
 def _check(state: Mapping[str, Tensor], backbone: nn.Module, what: str) -> None:
     """Refuse weights that are not those of `backbone`, by name."""
-    ours = backbone.state_dict()
-    differences = [
-        f"{key}: {_shape(state, key)} there, {_shape(ours, key)} here"
-        for key in sorted(ours.keys() | state.keys())
-        if _shape(state, key) != _shape(ours, key)
-    ]
-    if differences:
-        raise EncoderError(
-            f"{what} does not fit; {len(differences)} weights differ: {'; '.join(differences[:5])}; choose "
-            "method.backbone to be of its kind, size and patch"
-        )
-
-
-def _shape(state: Mapping[str, Tensor], key: str) -> tuple[int, ...] | None:
-    return tuple(state[key].shape) if key in state else None
+    if said := differences(state, backbone.state_dict()):
+        raise EncoderError(f"{what} does not fit; {said}; choose method.backbone to be of its kind, size and patch")
