@@ -16,6 +16,14 @@ from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError
 
 SENSOR = Sensor(40, 30)
+
+
+@pytest.fixture(autouse=True)
+def small_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the indices of files that are small enough for tests."""
+    monkeypatch.setattr("eventfm.io.blocks.WORTH_KEEPING", 0)
+
+
 ROW = np.dtype([("t", "<u4"), ("x", "u1"), ("y", "u1"), ("p", "u1")])
 
 
@@ -118,6 +126,15 @@ def test_an_index_is_made_once_for_a_file_as_it_is(make_events: Any, tmp_path: P
     index.write_bytes(index.read_bytes()[:50])
     assert cached_index(path, "kind /a", 2, scan) == blocks
     assert len(scans) == 5
+
+
+def test_the_index_of_a_small_file_is_not_kept(
+    make_events: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write(tmp_path / "file", make_events(count=10), [10])
+    monkeypatch.setattr("eventfm.io.blocks.WORTH_KEEPING", 1 << 20)
+    assert cached_index(tmp_path / "file", "kind", 1, lambda path: made) == made
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_where_nothing_may_be_written_the_index_is_kept_elsewhere(

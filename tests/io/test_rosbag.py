@@ -301,6 +301,7 @@ def test_messages_of_one_time_stay_together(tmp_path, epoch_events, small_blocks
 
 
 def test_index_is_kept(tmp_path, epoch_events, monkeypatch, assert_contract):
+    monkeypatch.setattr("eventfm.io.blocks.WORTH_KEEPING", 0)
     events = epoch_events()
     topics = {name: array_topic("bag", part) for name, part in (("/a", events), ("/b", events.take(0, 200)))}
     path = files.write_bag(tmp_path / "x.bag", "bag", topics)
@@ -308,6 +309,7 @@ def test_index_is_kept(tmp_path, epoch_events, monkeypatch, assert_contract):
     monkeypatch.setattr(rosbag, "_scan", lambda source: pytest.fail("the bag was walked through again"))
     assert_contract(open_recording(f"{path}::/a"), events)
     monkeypatch.undo()
+    monkeypatch.setattr("eventfm.io.blocks.WORTH_KEEPING", 0)
     assert open_recording(f"{path}::/b").num_events == 200
     assert open_recording(f"{path}::/a").num_events == 400
 

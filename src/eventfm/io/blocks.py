@@ -20,6 +20,8 @@ from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError
 from eventfm.protocols import Track
 
+WORTH_KEEPING = 1 << 26
+"""Size in bytes from which on a file's index is kept: a smaller one is made again in less than a second."""
 _KEPT = 4
 """Decoded blocks that a recording keeps: windows that follow each other share one."""
 
@@ -140,12 +142,17 @@ class BlockRecording:
         return {**self.__dict__, "_cache": {}}
 
 
-def cached_index(path: Path, name: str, version: int, scan: Callable[[Path], list[Block]]) -> list[Block]:
+def cached_index(
+    path: Path, name: str, version: int, scan: Callable[[Path], list[Block]], size: int | None = None
+) -> list[Block]:
     """Return what `scan(path)` returns, kept from the last time where the file is the same since.
 
     It is kept beside the file, as `.FILE.NAME.eventfm-index.npz`, or in the user's cache folder where nothing may be
-    written there. `name` and `version` tell kinds of index apart. What cannot be kept or read is worked out again.
+    written there. `name` and `version` tell kinds of index apart. What cannot be kept or read is worked out again, and
+    so is what belongs to little data (`WORTH_KEEPING`); `size` is how much there is, bytes, if not in `path` alone.
     """
+    if (path.stat().st_size if size is None else size) < WORTH_KEEPING:
+        return scan(path)
     kind = re.sub(r"[^\w.-]+", "_", name)
     known_by = _identity(path, kind, version)
     beside = path.with_name(f".{path.name}.{kind}.eventfm-index.npz")

@@ -15,6 +15,10 @@ READERS = Registry(
     {
         "eventfm": "eventfm.io.store:READER",
         "aedat4": "eventfm.io.aedat4:READER",
+        "raw": "eventfm.io.raw:READER",
+        "evt2": "eventfm.io.raw:EVT2",
+        "evt21": "eventfm.io.raw:EVT21",
+        "evt3": "eventfm.io.raw:EVT3",
         "dsec": "eventfm.io.dsec:READER",
         "m3ed": "eventfm.io.m3ed:READER",
         "mvsec": "eventfm.io.mvsec:READER",

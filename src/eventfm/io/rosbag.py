@@ -245,13 +245,16 @@ def _index(source: _Source, on_error: OnError) -> list[Block]:
     from eventfm.io.blocks import cached_index
 
     # A folder's own size and time say nothing of what is in it.
-    path = source.bag.path / "metadata.yaml" if source.bag.path.is_dir() else source.bag.path
+    path, files = source.bag.path, [source.bag.path]
+    if path.is_dir():
+        path, files = path / "metadata.yaml", [file for file in path.iterdir() if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
 
     def scan(_: Path) -> list[Block]:
         return list(_scan(source))
 
     try:
-        return cached_index(path, f"rosbag {source.topic}", _INDEX_VERSION, scan)
+        return cached_index(path, f"rosbag {source.topic}", _INDEX_VERSION, scan, size)
     except DamagedFileError as error:
         report_cut(str(error), on_error)
     blocks: list[Block] = []

@@ -1,0 +1,82 @@
+"""EVT2, Prophesee's words of 32 bits: to events, from any word on if the state there is known.
+
+A word is type[31:28]; 0 and 1 are an event, OFF and ON: t[27:22], x[21:11], y[10:0]; 8 is the higher part of the
+time, t[27:0], of which an event adds the lower 6 bits; 10 is a trigger, and the rest is for others.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from eventfm.io.columns import Columns
+
+State = tuple[int, ...]
+"""Higher part of the time and base of the loops (microseconds), and 1 once the time is known."""
+
+_START = (0, 0, 0)
+_LOOP_US = 1 << 34
+_HALF = 1 << 27
+"""A higher part of the time that falls by as much has begun again from zero; by less, it is disorder."""
+_HIGH = 8
+
+
+def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
+    """Return the events of `words`, times in microseconds with loops of 2^34 unrolled, and the state after them.
+
+    Words before the first that says the higher part of the time are passed over. `state` is empty at the beginning.
+    """
+    before = np.array(state or _START, np.int64)
+    count = int((words >> np.uint32(28) < 2).sum())
+    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
+    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
+    found = _decode(words, before, x, y, t, p)
+    return Columns(x[:found], y[:found], t[:found], p[:found]), tuple(before.tolist())
+
+
+def decode_plainly(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
+    """Return what `decode` returns, word by word in plain Python."""
+    high, loops, known = state or _START
+    rows: list[tuple[int, int, int, int]] = []
+    for word in words.tolist():
+        kind = word >> 28
+        if kind < 2:
+            if known:
+                rows.append((word >> 11 & 0x7FF, word & 0x7FF, loops + (high << 6 | word >> 22 & 0x3F), kind))
+        elif kind == _HIGH:
+            value = word & 0xFFFFFFF
+            if known and high - value >= _HALF:
+                loops += _LOOP_US
+            high, known = value, 1
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
+    return Columns(x, y, table[:, 2], p), (high, loops, known)
+
+
+@numba.njit(cache=True, nogil=True)
+def _decode(
+    words: NDArray[np.uint32],
+    state: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    t: NDArray[np.int64],
+    p: NDArray[np.uint8],
+) -> int:
+    """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
+    high, loops, known = state
+    n = 0
+    for word in words:
+        kind = word >> 28
+        if kind < 2:
+            if known:
+                x[n], y[n], p[n] = word >> 11 & 0x7FF, word & 0x7FF, kind
+                t[n] = loops + (high << 6 | np.int64(word >> 22 & 0x3F))
+                n += 1
+        elif kind == _HIGH:
+            value = np.int64(word & 0xFFFFFFF)
+            if known and high - value >= _HALF:
+                loops += _LOOP_US
+            high, known = value, 1
+    state[0], state[1], state[2] = high, loops, known
+    return n

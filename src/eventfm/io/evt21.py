@@ -1,0 +1,102 @@
+"""EVT2.1, Prophesee's words of 64 bits, which hold up to 32 neighbours: to events, from any word on.
+
+A word is type[63:60]; 0 and 1 are OFF and ON events at t[59:54], y[42:32] and each x[53:43] + i whose bit i of [31:0]
+is set; 8 is the higher part of the time, t[59:32]. Early cameras wrote the two halves of a word the other way round.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from eventfm.io.columns import Columns
+
+State = tuple[int, ...]
+"""As of `evt2`."""
+
+_START = (0, 0, 0)
+_LOOP_US = 1 << 34
+_HALF = 1 << 27
+_HIGH = 8
+
+
+def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
+    """Return the events of `words`, times in microseconds with loops of 2^34 unrolled, and the state after them.
+
+    Words before the first that says the higher part of the time are passed over. `state` is empty at the beginning.
+    """
+    before = np.array(state or _START, np.int64)
+    count = _count(words)
+    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
+    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
+    found = _decode(words, before, x, y, t, p)
+    return Columns(x[:found], y[:found], t[:found], p[:found]), tuple(before.tolist())
+
+
+def decode_plainly(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
+    """Return what `decode` returns, word by word in plain Python."""
+    high, loops, known = state or _START
+    rows: list[tuple[int, int, int, int]] = []
+    for word in words.tolist():
+        kind = word >> 60
+        if kind < 2:
+            time, left, row = loops + (high << 6 | word >> 54 & 0x3F), word >> 43 & 0x7FF, word >> 32 & 0x7FF
+            rows += [(left + i, row, time, kind) for i in range(32) if known and word >> i & 1]
+        elif kind == _HIGH:
+            value = word >> 32 & 0xFFFFFFF
+            if known and high - value >= _HALF:
+                loops += _LOOP_US
+            high, known = value, 1
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
+    return Columns(x, y, table[:, 2], p), (high, loops, known)
+
+
+def halves_swapped(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return words of early cameras with their halves the usual way round."""
+    return (words >> np.uint64(32)) | (words << np.uint64(32))
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(words: NDArray[np.uint64]) -> int:
+    """Return how many events `words` hold at most."""
+    count = 0
+    for word in words:
+        if word >> np.uint64(60) < 2:
+            mask = word & np.uint64(0xFFFFFFFF)
+            while mask:
+                mask &= mask - np.uint64(1)
+                count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _decode(
+    words: NDArray[np.uint64],
+    state: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    t: NDArray[np.int64],
+    p: NDArray[np.uint8],
+) -> int:
+    """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
+    high, loops, known = state
+    n = 0
+    for word in words:
+        kind = np.int64(word >> np.uint64(60))
+        upper = np.int64(word >> np.uint64(32) & np.uint64(0xFFFFFFF))
+        if kind < 2:
+            if known:
+                mask = np.int64(word & np.uint64(0xFFFFFFFF))
+                left, row, time = upper >> 11 & 0x7FF, upper & 0x7FF, loops + (high << 6 | upper >> 22)
+                for i in range(32):
+                    if mask >> i & 1:
+                        x[n], y[n], t[n], p[n] = left + i, row, time, kind
+                        n += 1
+        elif kind == _HIGH:
+            if known and high - upper >= _HALF:
+                loops += _LOOP_US
+            high, known = upper, 1
+    state[0], state[1], state[2] = high, loops, known
+    return n
