@@ -19,6 +19,7 @@ READERS = Registry(
         "evt2": "eventfm.io.raw:EVT2",
         "evt21": "eventfm.io.raw:EVT21",
         "evt3": "eventfm.io.raw:EVT3",
+        "dat": "eventfm.io.dat:READER",
         "dsec": "eventfm.io.dsec:READER",
         "m3ed": "eventfm.io.m3ed:READER",
         "mvsec": "eventfm.io.mvsec:READER",
