@@ -66,7 +66,8 @@ class _Spool:
 
     def events(self) -> Events:
         columns = self.columns()
-        return Events(columns["x"], columns["y"], columns["t"], columns["p"], self._sensor)
+        noise = columns.get("noise")
+        return Events(columns["x"], columns["y"], columns["t"], columns["p"], self._sensor, noise=noise)
 
 
 def _keep(recording: Recording, diagnosis: Diagnosis, kept: _Spool, changes: Changes) -> None:
