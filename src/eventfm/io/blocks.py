@@ -15,9 +15,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.events import Events, OnError, Sensor
+from eventfm.events import EventError, Events, OnError, Sensor
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError
+from eventfm.io.recording import ArrayRecording
 from eventfm.protocols import Track
 
 WORTH_KEEPING = 1 << 26
@@ -140,6 +141,32 @@ class BlockRecording:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
+
+
+def recording_of(
+    path: Path,
+    format: str,
+    sensor: Sensor,
+    blocks: Sequence[Block],
+    decode: Decode,
+    on_error: OnError,
+    backwards: int,
+) -> BlockRecording | ArrayRecording:
+    """Return a file's recording; one whose time goes `backwards` so often is refused, or held in memory and mended.
+
+    Raises:
+        EventError: Times go backwards, and `on_error` is `"raise"`.
+    """
+    if not backwards:
+        return BlockRecording(path, format, sensor, blocks, decode, on_error)
+    if on_error == "raise":
+        raise EventError(
+            f"{path}: time goes backwards {backwards} times; pass on_error='sort' or 'clamp', or mend it with "
+            "`eventfm doctor --fix`"
+        )
+    whole = [decode(np.fromfile(path, np.uint8, block.size, offset=block.offset), block.state) for block in blocks]
+    x, y, t, p = (np.concatenate(parts) for parts in zip(*whole, strict=True))
+    return ArrayRecording(Events.checked(x, y, t, p, sensor, on_error=on_error, source=str(path)), format=format)
 
 
 def cached_index(

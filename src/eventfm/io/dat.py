@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.events import EventError, Events, OnError, Sensor
-from eventfm.io.blocks import Block, BlockRecording, cached_index
+from eventfm.events import OnError, Sensor
+from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.prophesee_header import Header, read_header
@@ -69,16 +69,7 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> BlockReco
     right, bottom, backwards = (max(b.state[i] for b in blocks) if blocks else 0 for i in range(3))
     corner: Any = ([right], [bottom]) if blocks else ([], [])
     size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, _stated(header))
-    if not backwards:
-        return BlockRecording(path, "dat", size, blocks, decode, on_error)
-    if on_error == "raise":
-        raise EventError(
-            f"{path}: time goes backwards {backwards} times; pass on_error='sort' or 'clamp', or mend it with "
-            "`eventfm doctor --fix`"
-        )
-    whole = [decode(np.fromfile(path, np.uint8, block.size, offset=block.offset), block.state) for block in blocks]
-    x, y, t, p = (np.concatenate(parts) for parts in zip(*whole, strict=True))
-    return ArrayRecording(Events.checked(x, y, t, p, size, on_error=on_error, source=str(path)), format="dat")
+    return recording_of(path, "dat", size, blocks, decode, on_error, backwards)
 
 
 def _first_record(header: Header, path: Path) -> int:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.events import EventError, Events, OnError, Sensor
+from eventfm.events import OnError, Sensor
 from eventfm.io import evt2, evt3, evt21
-from eventfm.io.blocks import Block, BlockRecording, cached_index
+from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.prophesee_header import RawKind, raw_kind, read_header
@@ -85,16 +85,7 @@ def open_file(
     corner = ([right], [bottom]) if blocks else ([], [])
     size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, kind.sensor)
     decode = partial(_decode_block, name=name)
-    if not backwards:
-        return BlockRecording(path, "raw", size, blocks, decode, on_error)
-    if on_error == "raise":
-        raise EventError(
-            f"{path}: time goes backwards {backwards} times; pass on_error='sort' or 'clamp', or mend it with "
-            "`eventfm doctor --fix`"
-        )
-    whole = [decode(np.fromfile(path, np.uint8, block.size, offset=block.offset), block.state) for block in blocks]
-    x, y, t, p = (np.concatenate(parts) for parts in zip(*whole, strict=True))
-    return ArrayRecording(Events.checked(x, y, t, p, size, on_error=on_error, source=str(path)), format="raw")
+    return recording_of(path, "raw", size, blocks, decode, on_error, backwards)
 
 
 def _decode_block(data: NDArray[np.uint8], state: tuple[int, ...], name: str) -> Columns:
