@@ -20,6 +20,7 @@ READERS = Registry(
         "evt21": "eventfm.io.raw:EVT21",
         "evt3": "eventfm.io.raw:EVT3",
         "dat": "eventfm.io.dat:READER",
+        "es": "eventfm.io.event_stream:READER",
         "dsec": "eventfm.io.dsec:READER",
         "m3ed": "eventfm.io.m3ed:READER",
         "mvsec": "eventfm.io.mvsec:READER",
