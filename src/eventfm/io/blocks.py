@@ -151,6 +151,7 @@ def recording_of(
     decode: Decode,
     on_error: OnError,
     backwards: int,
+    tracks: Mapping[str, Track] | None = None,
 ) -> BlockRecording | ArrayRecording:
     """Return a file's recording; one whose time goes `backwards` so often is refused, or held in memory and mended.
 
@@ -158,7 +159,7 @@ def recording_of(
         EventError: Times go backwards, and `on_error` is `"raise"`.
     """
     if not backwards:
-        return BlockRecording(path, format, sensor, blocks, decode, on_error)
+        return BlockRecording(path, format, sensor, blocks, decode, on_error, tracks)
     if on_error == "raise":
         raise EventError(
             f"{path}: time goes backwards {backwards} times; pass on_error='sort' or 'clamp', or mend it with "
@@ -166,7 +167,8 @@ def recording_of(
         )
     whole = [decode(np.fromfile(path, np.uint8, block.size, offset=block.offset), block.state) for block in blocks]
     x, y, t, p = (np.concatenate(parts) for parts in zip(*whole, strict=True))
-    return ArrayRecording(Events.checked(x, y, t, p, sensor, on_error=on_error, source=str(path)), format=format)
+    events = Events.checked(x, y, t, p, sensor, on_error=on_error, source=str(path))
+    return ArrayRecording(events, tracks, format)
 
 
 def cached_index(

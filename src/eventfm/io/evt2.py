@@ -15,11 +15,12 @@ from eventfm.io.columns import Columns
 State = tuple[int, ...]
 """Higher part of the time and base of the loops (microseconds), and 1 once the time is known."""
 
+WORD = np.dtype("<u4")
 _START = (0, 0, 0)
 _LOOP_US = 1 << 34
 _HALF = 1 << 27
 """A higher part of the time that falls by as much has begun again from zero; by less, it is disorder."""
-_HIGH = 8
+_HIGH, _TRIGGER, _OTHER = 8, 10, 14
 
 
 def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
@@ -52,6 +53,18 @@ def decode_plainly(words: NDArray[np.uint32], state: State = ()) -> tuple[Column
     table = np.array(rows, np.int64).reshape(-1, 4)
     x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
     return Columns(x, y, table[:, 2], p), (high, loops, known)
+
+
+def is_trigger(words: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Return which words are triggers, (N,)."""
+    return np.asarray(words >> 28 == _TRIGGER)
+
+
+def triggers_as_events(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return `words` with each trigger an event at x = channel with p = edge, and without the events."""
+    as_event = (words & 1) << 28 | words & 0x0FC00000 | (words >> 8 & 0x1F) << 11
+    others = np.where(words >> 28 <= 1, np.uint32(_OTHER << 28), words)
+    return np.where(is_trigger(words), as_event, others).astype(np.uint32)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -15,10 +15,11 @@ from eventfm.io.columns import Columns
 State = tuple[int, ...]
 """As of `evt2`."""
 
+WORD = np.dtype("<u8")
 _START = (0, 0, 0)
 _LOOP_US = 1 << 34
 _HALF = 1 << 27
-_HIGH = 8
+_HIGH, _TRIGGER, _OTHER = 8, 10, 14
 
 
 def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
@@ -56,6 +57,19 @@ def decode_plainly(words: NDArray[np.uint64], state: State = ()) -> tuple[Column
 def halves_swapped(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return words of early cameras with their halves the usual way round."""
     return (words >> np.uint64(32)) | (words << np.uint64(32))
+
+
+def is_trigger(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which words are triggers, (N,)."""
+    return np.asarray(words >> np.uint64(60) == _TRIGGER)
+
+
+def triggers_as_events(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return `words` with each trigger an event at x = channel with p = edge, and without the events."""
+    bits = words.view(np.int64)
+    as_event = (bits >> 32 & 1) << 60 | bits & 0x3F << 54 | (bits >> 40 & 0x1F) << 43 | 1
+    others = np.where(words >> np.uint64(60) <= 1, np.uint64(_OTHER << 60), words)
+    return np.where(is_trigger(words), as_event.view(np.uint64), others)
 
 
 @numba.njit(cache=True, nogil=True)

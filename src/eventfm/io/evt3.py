@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 State = tuple[int, ...]
 """Time of the last word and base of the loops (microseconds), y, x and p of vectors, and 1 once the time is known."""
 
+WORD = np.dtype("<u2")
 _START = (0, 0, 0, 0, 0, 0)
 _LOOP_US = 1 << 24
 _ROW, _ONE, _BASE, _MASK_12, _MASK_8, _LOW, _HIGH, _TRIGGER = 0, 2, 3, 4, 5, 6, 8, 10
+_OTHER = 7
 _HALF = 1 << 11
 """A higher half of the time that falls by as much has begun again from zero; by less, it is disorder."""
 
@@ -66,6 +68,18 @@ def decode_plainly(words: NDArray[np.uint16], state: State = ()) -> tuple[Column
     table = np.array(rows, np.int64).reshape(-1, 4)
     x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
     return (x, y, table[:, 2], p), (time, loops, row, base, polarity, known)
+
+
+def is_trigger(words: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Return which words are triggers, (N,)."""
+    return np.asarray(words >> 12 == _TRIGGER)
+
+
+def triggers_as_events(words: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return `words` with each trigger an event at x = channel with p = edge, and without the events."""
+    as_event = _ONE << 12 | (words & 1) << 11 | words >> 8 & 0xF
+    others = np.where(np.isin(words >> 12, (_ONE, _MASK_12, _MASK_8)), np.uint16(_OTHER << 12), words)
+    return np.where(is_trigger(words), as_event, others).astype(np.uint16)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -21,6 +21,7 @@ BY_SYSTEM: dict[int, tuple[str, Sensor]] = {
 _PROXY = 0x80
 _FIRST_MODERN = 0x37
 """From this `system_ID` on, words of EVT2.1 have their halves the usual way round where nothing is said."""
+_LINE = re.compile(rb"%(?:[ \t][\t\x20-\x7e\x80-\xff]*)?\r?")
 _VERSIONS = {"2.0": "evt2", "2.1": "evt21", "3.0": "evt3"}
 
 
@@ -36,6 +37,8 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header:
     """Return the header of a file; one without any has no values and ends at 0.
 
+    Data may begin with the byte of `%` too, and old headers have no last line: a line is one of text, after "% ".
+
     Raises:
         DamagedFileError: It does not end.
     """
@@ -45,6 +48,8 @@ def read_header(path: Path) -> Header:
     at = 0
     while content[at : at + 1] == b"%":
         stop = content.find(b"\n", at)
+        if not _LINE.fullmatch(content[at : stop if stop >= 0 else len(content)]):
+            break
         if stop < 0:
             raise DamagedFileError(f"{path}: the header has no end in its first {len(content)} bytes; is it cut off?")
         line = content[at + 1 : stop].decode("latin-1").strip()

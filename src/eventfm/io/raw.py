@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.events import OnError, Sensor
-from eventfm.io import evt2, evt3, evt21
 from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.prophesee_header import RawKind, raw_kind, read_header
 from eventfm.io.recording import ArrayRecording
+from eventfm.io.trigger_track import Rows, TriggerTrack
+from eventfm.protocols import Track
 
 _BLOCK_BYTES = 1 << 18
-_INDEX_VERSION = 1
-_NUM_FACTS = 3
-
-
-class _Words(NamedTuple):
-    """How words of one format are read."""
-
-    dtype: str
-    decode: Callable[[NDArray[Any], tuple[int, ...]], tuple[Any, tuple[int, ...]]]
-
-
-def _decode_swapped(words: NDArray[np.uint64], state: tuple[int, ...]) -> tuple[Columns, tuple[int, ...]]:
-    return evt21.decode(evt21.halves_swapped(words), state)
-
-
-_WORDS = {
-    "evt2": _Words("<u4", evt2.decode),
-    "evt21": _Words("<u8", evt21.decode),
-    "evt21 legacy": _Words("<u8", _decode_swapped),
-    "evt3": _Words("<u2", evt3.decode),
-}
+_INDEX_VERSION = 2
+_NUM_FACTS = 4
+_LEGACY = " legacy"
 
 
 def sniff(path: Path) -> float:
@@ -64,7 +47,7 @@ def sniff(path: Path) -> float:
 def open_file(
     path: Path, sensor: Sensor | None, on_error: OnError, format: str = ""
 ) -> BlockRecording | ArrayRecording:
-    """Return the recording; `format` is that of words without a header.
+    """Return the recording, with a track `triggers` of (edge, channel) if any; `format` is that of words alone.
 
     Each block is decoded when a slice touches it. A file whose time goes backwards is refused with how often it does,
     or held in memory and mended.
@@ -75,8 +58,8 @@ def open_file(
     """
     header = read_header(path)
     kind = raw_kind(header, path) if not format or header.values else RawKind(format, None)
-    name = f"{kind.format} legacy" if kind.swapped else kind.format
-    width = np.dtype(_WORDS[name].dtype).itemsize
+    name = f"{kind.format}{_LEGACY}" if kind.swapped else kind.format
+    width = _module(name).WORD.itemsize
     rest = (path.stat().st_size - header.end) % width
     if rest:
         report_cut(f"{path}: cut off in the middle of a word ({rest} of {width} bytes at the end)", on_error)
@@ -85,45 +68,72 @@ def open_file(
     corner = ([right], [bottom]) if blocks else ([], [])
     size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, kind.sensor)
     decode = partial(_decode_block, name=name)
-    return recording_of(path, "raw", size, blocks, decode, on_error, backwards)
+    tracks: dict[str, Track] = {}
+    if any(block.state[3] for block in blocks):
+        tracks["triggers"] = TriggerTrack(path, blocks, 3, partial(_decode_triggers, name=name), on_error)
+    return recording_of(path, "raw", size, blocks, decode, on_error, backwards, tracks)
 
 
 def _decode_block(data: NDArray[np.uint8], state: tuple[int, ...], name: str) -> Columns:
-    words = _WORDS[name]
-    whole = len(data) // np.dtype(words.dtype).itemsize * np.dtype(words.dtype).itemsize
-    columns, _ = words.decode(data[:whole].view(words.dtype), state[_NUM_FACTS:])
+    columns, _ = _module(name).decode(_words(data, name), state[_NUM_FACTS:])
     return Columns(*columns)
+
+
+def _decode_triggers(data: NDArray[np.uint8], state: tuple[int, ...], name: str) -> Rows:
+    return _triggers(_words(data, name), state[_NUM_FACTS:], _module(name))
+
+
+def _triggers(words: NDArray[Any], state: tuple[int, ...], module: ModuleType) -> Rows:
+    """Return time, edge and channel of the triggers among `words`, (N, 3)."""
+    chosen = words if module.is_trigger(words).any() else words[:0]
+    (x, _, t, p), _ = module.decode(module.triggers_as_events(chosen), state)
+    return np.stack((t, p.astype(np.int64), x.astype(np.int64)), 1)
 
 
 def _scan(path: Path, name: str, start: int) -> list[Block]:
     """Return the blocks of a file.
 
-    Before the decoder's own state, that of a block has its right- and bottommost pixel, and how often time goes
-    backwards from the end of the block before up to its own end.
+    Before the decoder's own state, that of a block has its right- and bottommost pixel, how often time goes
+    backwards from the end of the block before up to its own end, and how many triggers there are.
     """
-    words = _WORDS[name]
-    width = np.dtype(words.dtype).itemsize
+    module = _module(name)
+    width = module.WORD.itemsize
     stop = start + (path.stat().st_size - start) // width * width
     blocks: list[Block] = []
     state: tuple[int, ...] = ()
     num_events, last = 0, None
     for offset in range(start, stop, _BLOCK_BYTES):
         size = min(_BLOCK_BYTES, stop - offset)
-        columns, after = words.decode(np.fromfile(path, words.dtype, size // width, offset=offset), state)
-        x, y, t, _ = columns
+        words = _words(np.fromfile(path, np.uint8, size, offset=offset), name)
+        (x, y, t, _), after = module.decode(words, state)
+        num_triggers = len(_triggers(words, state, module))
         if len(t):
             backwards = int((np.diff(t) < 0).sum()) + (last is not None and int(t[0]) < last)
-            facts = (int(x.max()), int(y.max()), backwards)
+            facts = (int(x.max()), int(y.max()), backwards, num_triggers)
             blocks.append(Block(offset, size, num_events, len(t), int(t.min()), int(t.max()), (*facts, *state)))
             num_events, last = num_events + len(t), int(t[-1])
+        elif num_triggers:
+            blocks.append(Block(offset, size, num_events, 0, 0, -1, (0, 0, 0, num_triggers, *state)))
         state = after
     return blocks
 
 
+def _words(data: NDArray[np.uint8], name: str) -> NDArray[Any]:
+    """Return the whole words of `data`."""
+    module = _module(name)
+    words = data[: len(data) // module.WORD.itemsize * module.WORD.itemsize].view(module.WORD)
+    return np.asarray(module.halves_swapped(words)) if name.endswith(_LEGACY) else words
+
+
+def _module(name: str) -> ModuleType:
+    from eventfm.io import evt2, evt3, evt21  # compiled, and needed by few of those who ask what a file is
+
+    return {"evt2": evt2, "evt21": evt21, "evt3": evt3}[name.removesuffix(_LEGACY)]
+
+
 def _facts(blocks: list[Block]) -> tuple[int, int, int]:
-    rights, bottoms, backwards = (
-        zip(*(block.state[:_NUM_FACTS] for block in blocks), strict=True) if blocks else ((0,),) * 3
-    )
+    """Return right- and bottommost pixel of all, and how often time goes backwards."""
+    rights, bottoms, backwards = zip(*(block.state[:3] for block in blocks), strict=True) if blocks else ((0,),) * 3
     return max(rights), max(bottoms), sum(backwards)
 
 

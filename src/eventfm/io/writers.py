@@ -26,6 +26,9 @@ WRITERS = Registry(
         "npy": "eventfm.io.writers:write_npy",
         "text": "eventfm.io.writers:write_text",
         "csv": "eventfm.io.text_writer:save_csv",
+        "evt3": "eventfm.io.prophesee_writers:save_evt3",
+        "evt2": "eventfm.io.prophesee_writers:save_evt2",
+        "dat": "eventfm.io.prophesee_writers:save_dat",
     },
 )
 """Functions `(path, recording, overwrite)`; the file appears as a whole or not at all."""
@@ -36,6 +39,8 @@ _FORMATS = {
     ".npy": "npy",
     ".txt": "text",
     ".csv": "csv",
+    ".raw": "evt3",
+    ".dat": "dat",
 }
 _SUFFIXES = {name: suffix for suffix, name in reversed(_FORMATS.items())}
 
