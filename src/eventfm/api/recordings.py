@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,11 +157,16 @@ def convert_all(
                 failed[str(source)] = str(error)
                 continue
             written.append(target)
-            with (root / JOURNAL).open("a", encoding="utf-8") as file:
-                # A newline comes first too, so that a line that was cut off does not spoil the next one.
-                file.write("\n" + json.dumps({**made, "stamp": _stamp(target)}) + "\n")
+            _note(root / JOURNAL, {**made, "stamp": _stamp(target)})
         show(len(plan))
     return Converted(tuple(written), tuple(kept), failed)
+
+
+def _note(journal: Path, line: Mapping[str, Any]) -> None:
+    """Write into `journal` that a file was made."""
+    with journal.open("a", encoding="utf-8") as file:
+        # A newline comes first too, so that a line that was cut off does not spoil the next one.
+        file.write("\n" + json.dumps(line) + "\n")
 
 
 def find_recordings(path: str | os.PathLike[str], format: str | None = None) -> list[tuple[str, str]]:

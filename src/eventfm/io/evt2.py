@@ -16,11 +16,11 @@ State = tuple[int, ...]
 """Higher part of the time and base of the loops (microseconds), and 1 once the time is known."""
 
 WORD = np.dtype("<u4")
-_START = (0, 0, 0)
-_LOOP_US = 1 << 34
-_HALF = 1 << 27
+START = (0, 0, 0)
+LOOP_US = 1 << 34
+HALF = 1 << 27
 """A higher part of the time that falls by as much has begun again from zero; by less, it is disorder."""
-_HIGH, _TRIGGER, _OTHER = 8, 10, 14
+HIGH, TRIGGER, OTHER = 8, 10, 14
 
 
 def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
@@ -28,7 +28,7 @@ def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State
 
     Words before the first that says the higher part of the time are passed over. `state` is empty at the beginning.
     """
-    before = np.array(state or _START, np.int64)
+    before = np.array(state or START, np.int64)
     count = int((words >> np.uint32(28) < 2).sum())
     x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
     t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
@@ -38,17 +38,17 @@ def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State
 
 def decode_plainly(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
     """Return what `decode` returns, word by word in plain Python."""
-    high, loops, known = state or _START
+    high, loops, known = state or START
     rows: list[tuple[int, int, int, int]] = []
     for word in words.tolist():
         kind = word >> 28
         if kind < 2:
             if known:
                 rows.append((word >> 11 & 0x7FF, word & 0x7FF, loops + (high << 6 | word >> 22 & 0x3F), kind))
-        elif kind == _HIGH:
+        elif kind == HIGH:
             value = word & 0xFFFFFFF
-            if known and high - value >= _HALF:
-                loops += _LOOP_US
+            if known and high - value >= HALF:
+                loops += LOOP_US
             high, known = value, 1
     table = np.array(rows, np.int64).reshape(-1, 4)
     x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
@@ -57,13 +57,13 @@ def decode_plainly(words: NDArray[np.uint32], state: State = ()) -> tuple[Column
 
 def is_trigger(words: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Return which words are triggers, (N,)."""
-    return np.asarray(words >> 28 == _TRIGGER)
+    return np.asarray(words >> 28 == TRIGGER)
 
 
 def triggers_as_events(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return `words` with each trigger an event at x = channel with p = edge, and without the events."""
     as_event = (words & 1) << 28 | words & 0x0FC00000 | (words >> 8 & 0x1F) << 11
-    others = np.where(words >> 28 <= 1, np.uint32(_OTHER << 28), words)
+    others = np.where(words >> 28 <= 1, np.uint32(OTHER << 28), words)
     return np.where(is_trigger(words), as_event, others).astype(np.uint32)
 
 
@@ -86,10 +86,10 @@ def _decode(
                 x[n], y[n], p[n] = word >> 11 & 0x7FF, word & 0x7FF, kind
                 t[n] = loops + (high << 6 | np.int64(word >> 22 & 0x3F))
                 n += 1
-        elif kind == _HIGH:
+        elif kind == HIGH:
             value = np.int64(word & 0xFFFFFFF)
-            if known and high - value >= _HALF:
-                loops += _LOOP_US
+            if known and high - value >= HALF:
+                loops += LOOP_US
             high, known = value, 1
     state[0], state[1], state[2] = high, loops, known
     return n

@@ -11,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.io.columns import Columns
-
-State = tuple[int, ...]
-"""As of `evt2`."""
+from eventfm.io.evt2 import HALF, HIGH, LOOP_US, OTHER, START, TRIGGER, State
 
 WORD = np.dtype("<u8")
-_START = (0, 0, 0)
-_LOOP_US = 1 << 34
-_HALF = 1 << 27
-_HIGH, _TRIGGER, _OTHER = 8, 10, 14
 
 
 def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
@@ -27,7 +21,7 @@ def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State
 
     Words before the first that says the higher part of the time are passed over. `state` is empty at the beginning.
     """
-    before = np.array(state or _START, np.int64)
+    before = np.array(state or START, np.int64)
     count = _count(words)
     x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
     t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
@@ -37,17 +31,17 @@ def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State
 
 def decode_plainly(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
     """Return what `decode` returns, word by word in plain Python."""
-    high, loops, known = state or _START
+    high, loops, known = state or START
     rows: list[tuple[int, int, int, int]] = []
     for word in words.tolist():
         kind = word >> 60
         if kind < 2:
             time, left, row = loops + (high << 6 | word >> 54 & 0x3F), word >> 43 & 0x7FF, word >> 32 & 0x7FF
             rows += [(left + i, row, time, kind) for i in range(32) if known and word >> i & 1]
-        elif kind == _HIGH:
+        elif kind == HIGH:
             value = word >> 32 & 0xFFFFFFF
-            if known and high - value >= _HALF:
-                loops += _LOOP_US
+            if known and high - value >= HALF:
+                loops += LOOP_US
             high, known = value, 1
     table = np.array(rows, np.int64).reshape(-1, 4)
     x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
@@ -61,14 +55,14 @@ def halves_swapped(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def is_trigger(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Return which words are triggers, (N,)."""
-    return np.asarray(words >> np.uint64(60) == _TRIGGER)
+    return np.asarray(words >> np.uint64(60) == TRIGGER)
 
 
 def triggers_as_events(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return `words` with each trigger an event at x = channel with p = edge, and without the events."""
     bits = words.view(np.int64)
     as_event = (bits >> 32 & 1) << 60 | bits & 0x3F << 54 | (bits >> 40 & 0x1F) << 43 | 1
-    others = np.where(words >> np.uint64(60) <= 1, np.uint64(_OTHER << 60), words)
+    others = np.where(words >> np.uint64(60) <= 1, np.uint64(OTHER << 60), words)
     return np.where(is_trigger(words), as_event.view(np.uint64), others)
 
 
@@ -108,9 +102,9 @@ def _decode(
                     if mask >> i & 1:
                         x[n], y[n], t[n], p[n] = left + i, row, time, kind
                         n += 1
-        elif kind == _HIGH:
-            if known and high - upper >= _HALF:
-                loops += _LOOP_US
+        elif kind == HIGH:
+            if known and high - upper >= HALF:
+                loops += LOOP_US
             high, known = upper, 1
     state[0], state[1], state[2] = high, loops, known
     return n
