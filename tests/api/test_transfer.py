@@ -103,6 +103,17 @@ def test_a_suite_that_is_stopped_keeps_what_is_done(
     assert len(whole.cells) == 4
 
 
+def test_several_runs_at_a_time_give_what_one_after_the_other_gives(
+    result: TransferResult, worlds: Path, trained: RunResult, tmp_path: Path
+) -> None:
+    beside = suite(worlds, trained.out, tmp_path / "out", protocols=("linear",), workers=2)
+    alone = [cell for cell in result.cells if cell.cell.protocol == "linear"]
+    assert [cell.cell for cell in beside.cells] == [cell.cell for cell in alone]
+    for one, other in zip(beside.cells, alone, strict=True):
+        assert one.figures == pytest.approx(other.figures, abs=1e-3)
+        assert "step" in (tmp_path / "out" / "runs" / f"{one.cell.slug}.log").read_text()
+
+
 def test_rows_are_scored_on_the_test_recordings_alone(result: TransferResult) -> None:
     assert len(np.unique(result.groups)) == 4, "of twenty recordings a fifth is for testing"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from eventfm.config import ConfigError
 from eventfm.data.clips import KINDS, CorpusConfig, Entry, Kind
 from eventfm.data.corpus import Corpus, Runner, build_corpus
 from eventfm.data.manifest import other_versions, read_manifest
-from eventfm.data.pool import run_here, run_in_processes, run_on_ray
+from eventfm.data.pool import num_cores, run_here, run_in_processes, run_on_ray
 from eventfm.data.sources import MANIFEST_KIND, find_kind
 from eventfm.registry import did_you_mean, require
 from eventfm.simulation.interpolation import find_interpolator
@@ -127,13 +126,7 @@ def _runner(config: SimulateConfig) -> Runner:
         return partial(run_on_ray, address=config.ray)
     if config.workers == 0:
         return run_here
-    return partial(run_in_processes, num_workers=_num_cores() if config.workers == "auto" else config.workers)
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return partial(run_in_processes, num_workers=num_cores() if config.workers == "auto" else config.workers)
 
 
 def _written_out(settings: dict[str, Any]) -> dict[str, Any]:

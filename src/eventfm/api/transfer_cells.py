@@ -58,6 +58,11 @@ class Cell(NamedTuple):
     seed: int
 
     @property
+    def text(self) -> str:
+        """What people read."""
+        return f"{self.row.name}, {self.protocol}, labels {self.labels.text}, seed {self.seed}"
+
+    @property
     def slug(self) -> str:
         """Name of its folder and files."""
         row = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.row.name)

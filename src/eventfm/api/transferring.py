@@ -6,14 +6,15 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from eventfm.api.finetune_config import FewLabels, FinetuneConfig, beginning_of, encoder_folder, parse_finetune
 from eventfm.api.finetuning import open_finetune, run_finetune
@@ -24,6 +25,7 @@ from eventfm.api.transfer_report import write_transfer
 from eventfm.config import Config, ConfigError
 from eventfm.data.build import build_samples
 from eventfm.data.pairs import WindowSamples
+from eventfm.data.pool import Tick, num_cores, run_here, run_in_processes
 from eventfm.data.splits import open_parts
 from eventfm.data.transforms import whole
 from eventfm.deployment.model import load_model
@@ -66,6 +68,9 @@ class TransferConfig(Config):
     """Further settings of the task, for every run."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Further settings of training: the budget, which is the same for every row."""
+    workers: Literal["auto"] | PositiveInt = 1
+    """Runs at a time. One has all cores; several have a process and one core each, which small networks use better, and
+    say what they do in `out/runs/NAME.log`."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of the runs as well, which nobody needs once a run is complete; models are kept anyway."""
 
@@ -109,17 +114,9 @@ def transfer(**settings: Any) -> TransferResult:
     cells = cells_of(_rows(config), config.protocols, labels, config.seeds)
     if not cells:
         raise ConfigError("expected at least one encoder, protocol and share or number of labels, got none")
-    done: list[CellResult] = []
-    for number, cell in enumerate(cells, start=1):
-        log.info(
-            "run %d of %d: %s, %s, labels %s, seed %d",
-            number, len(cells), cell.row.name, cell.protocol, cell.labels.text, cell.seed,
-        )  # fmt: skip
-        try:
-            done.append(_done(cell, config))
-        except _StoppedError:
-            log.warning("stopped; %d of %d runs are kept, and the same command goes on", len(done), len(cells))
-            break
+    done = _all_done(cells, config)
+    if len(done) < len(cells):
+        log.warning("stopped; %d of %d runs are kept, and the same command goes on", len(done), len(cells))
     result = _with_trivial(config, cells[0], done)
     write_transfer(result, config.model_dump(mode="json"))
     return result
@@ -127,6 +124,39 @@ def transfer(**settings: Any) -> TransferResult:
 
 class _StoppedError(Exception):
     """A run was told to stop."""
+
+
+def _all_done(cells: Sequence[Cell], config: TransferConfig) -> list[CellResult]:
+    """Return the results in the order of `cells`, up to where the suite was stopped."""
+    num_workers = num_cores() if config.workers == "auto" else config.workers
+    if num_workers == 1:
+        outcomes = run_here(partial(_alone, config=config), cells, lambda line: log.info("%s", line))
+    else:
+        outcomes = run_in_processes(
+            partial(_beside_others, config=config), cells, lambda line: log.info("%s", line), num_workers
+        )
+    found: dict[Cell, CellResult] = {}
+    for outcome in outcomes:
+        if isinstance(outcome.error, _StoppedError):
+            break
+        if outcome.error is not None:
+            raise outcome.error
+        found[outcome.task] = outcome.result
+        log.info("%d of %d runs are done", len(found), len(cells))
+    return [found[cell] for cell in cells if cell in found]
+
+
+def _alone(cell: Cell, tick: Tick, config: TransferConfig) -> CellResult:
+    tick(f"run: {cell.text}")
+    return _done(cell, config)
+
+
+def _beside_others(cell: Cell, tick: Tick, config: TransferConfig) -> CellResult:
+    """Do one run in a process of its own, whose output would run into that of the others."""
+    file = Path(config.out) / "runs" / f"{cell.slug}.log"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as said, redirect_stdout(said), redirect_stderr(said):
+        return _alone(cell, tick, config)
 
 
 def _done(cell: Cell, config: TransferConfig) -> CellResult:

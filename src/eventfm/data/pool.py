@@ -39,6 +39,13 @@ class Outcome(NamedTuple):
     error: Exception | None = None
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def run_here(work: Work, tasks: Sequence[Any], tick: Tick) -> Generator[Outcome, None, None]:
     """Do the tasks one after the other in this process."""
     for task in tasks:
