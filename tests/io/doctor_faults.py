@@ -25,3 +25,11 @@ def recording(x, y, t, p, tracks=None, sensor=SENSOR, noise=None):
 def insert(where, column, values):
     """Return `column` with `values` before the positions `where`, in its own type."""
     return np.insert(column, where, np.asarray(values).astype(column.dtype))
+
+
+def with_hot_pixel(x, y, t, p, at, total):
+    """Return the columns with as many events more at the pixel `at` as make `total`, spread over the recording."""
+    more = total - int(((x == at[0]) & (y == at[1])).sum())
+    places = np.linspace(10, len(t) - 10, more).astype(int)
+    values = ([at[0]] * more, [at[1]] * more, t[places] - 1, np.arange(more) % 2)
+    return [insert(places, column, value) for column, value in zip((x, y, t, p), values, strict=True)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doctor_faults import SENSOR, columns, insert, recording
+from doctor_faults import SENSOR, columns, insert, recording, with_hot_pixel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +89,13 @@ def test_time_that_stands_still(length, reported):
         assert f"have the time {t[700]} us" in names["time_stands_still"].message
 
 
+@pytest.mark.parametrize(("length", "reported"), [(1000, True), (999, False)])
+def test_of_few_events_time_stands_still_for_a_thousand(length, reported):
+    x, y, t, p = columns(4000)
+    t[700 : 700 + length] = t[700]
+    assert ("time_stands_still" in found(recording(x, y, t, p))) is reported
+
+
 @pytest.mark.parametrize(("count", "needed_us"), [(60_000, 100_000), (1_500, 133_333)])
 @pytest.mark.parametrize("reported", [True, False])
 def test_gaps(count, needed_us, reported):
@@ -112,54 +119,6 @@ def test_events_off_the_sensor(count):
     assert "outside_sensor" not in found(recording(x, y, t, p, sensor=Sensor(65, 48)))
     inferred = examine(recording(x, y, t, p, sensor=Sensor(65, 48, inferred=True)))
     assert any("--sensor" in note for note in inferred.unchecked)
-
-
-def with_hot_pixel(x, y, t, p, at, total):
-    """Return the columns with as many events more at the pixel `at` as make `total`, spread over the recording."""
-    more = total - int(((x == at[0]) & (y == at[1])).sum())
-    places = np.linspace(10, len(t) - 10, more).astype(int)
-    values = ([at[0]] * more, [at[1]] * more, t[places] - 1, np.arange(more) % 2)
-    return [insert(places, column, value) for column, value in zip((x, y, t, p), values, strict=True)]
-
-
-@pytest.mark.parametrize("at", [(20, 30), (0, 0), (63, 20)])
-@pytest.mark.parametrize("reported", [True, False])
-def test_hot_pixels(at, reported):
-    x, y, t, p = columns()
-    counts = np.zeros((48, 64))
-    np.add.at(counts, (y, x), 1)
-    near = [
-        counts[row, column]
-        for row in range(max(at[1] - 1, 0), min(at[1] + 2, 48))
-        for column in range(max(at[0] - 1, 0), min(at[0] + 2, 64))
-        if (column, row) != at
-    ]
-    needed = int(np.ceil(10 * (np.median(near) + 1)))
-    assert needed > 100
-    diagnosis = examine(recording(*with_hot_pixel(x, y, t, p, at, needed - (not reported))))
-    assert diagnosis.hot_pixels == ((at,) if reported else ())
-    assert [finding.name for finding in diagnosis.findings] == (["hot_pixels"] if reported else [])
-    if reported:
-        assert diagnosis.findings[0].number == 1
-
-
-@pytest.mark.parametrize(("count", "span_us", "reported"), [
-    (100, 2_000_000, True), (99, 2_000_000, False), (200, 10_000_000, True), (199, 10_000_000, False),
-])  # fmt: skip
-def test_hot_pixels_have_events_enough_and_a_rate(count, span_us, reported):
-    x, y, t, p = columns(3000, span_us)
-    away = (x < 40) | (y < 40)  # an empty corner, where the neighbours are silent
-    t[-1], away[-1], x[-1], away[0], x[0] = span_us - 1, True, 0, True, 0
-    quiet = [column[away] for column in (x, y, t, p)]
-    assert (examine(recording(*with_hot_pixel(*quiet, (60, 45), count))).hot_pixels == ((60, 45),)) is reported
-
-
-def test_hot_pixels_side_by_side_are_all_found():
-    hurt = columns()
-    block = [(30, 30), (31, 30), (30, 31), (31, 31), (32, 30)]
-    for number, at in enumerate(block):
-        hurt = with_hot_pixel(*hurt, at, 3000 - 500 * number)
-    assert sorted(examine(recording(*hurt)).hot_pixels) == sorted(block)
 
 
 def flickering(frequency, depth, polarity=1, seconds=4, rate=20_000, seed=0):
@@ -191,6 +150,33 @@ def test_flicker_from_a_depth_at_mains_only(frequency, depth, reported):
     assert ("flicker" in found(recording(*flickering(frequency, depth)))) is reported
 
 
+def test_flicker_stands_out_of_what_is_around_it():
+    x, y, t, p = flickering(0, 0)
+    lit = np.random.default_rng(3).random(4000) < 0.15  # bursts swing at 50 Hz as they do at every other frequency
+    keep = lit[t // 1000]
+    hurt = recording(x[keep], y[keep], t[keep], p[keep])
+    assert "flicker" not in found(hurt)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor_rate, "FLICKER_PROMINENCE", 0.0)
+        assert found(hurt)["flicker"].number > doctor_rate.FLICKER_DEPTH
+
+
+@pytest.mark.parametrize(("span_us", "count", "reported"), [
+    (500_000, 5000, True), (499_999, 5000, False), (500_000, 4999, False),
+])  # fmt: skip
+def test_flicker_needs_half_a_second_and_5000_events_of_one_polarity(span_us, count, reported):
+    x, y, t, p = flickering(50, 0.9)
+    first = np.flatnonzero((p == 1) & (t - t[p == 1][0] < 500_000) & (t < t[p == 1][0] + span_us))
+    chosen = np.sort(np.random.default_rng(0).choice(first[1:], count - 1, replace=False))
+    chosen = np.concatenate([first[:1], chosen])
+    # The half second is over with the first event behind it.
+    end = t[first[0]] + span_us
+    columns = [np.append(column[chosen], value) for column, value in zip((x, y, t, p), (5, 5, end, 1), strict=True)]
+    diagnosis = examine(recording(*columns))
+    assert ("flicker" in {finding.name for finding in diagnosis.findings}) is reported
+    assert any(note.startswith("flicker") for note in diagnosis.unchecked) is not reported
+
+
 def test_short_or_sparse_recordings_are_not_asked_for_flicker():
     for kind in ({"seconds": 0.49}, {"rate": 1000}):
         kind = {"seconds": 4, **kind}
@@ -214,16 +200,6 @@ def test_polarity(rarer, reported, polarity):
         assert f"are {('OFF', 'ON')[polarity]}" in names["polarity_imbalance"].message
 
 
-@pytest.mark.parametrize(("count", "reported"), [(200, True), (199, False)])
-def test_rate_of_a_pixel(count, reported):
-    t = np.linspace(0, 9_999, count).astype(np.int64)
-    x = np.full(count, 5, np.uint16)
-    names = found(recording(x, x, t, (t % 2).astype(np.uint8)))
-    assert ("pixel_rate" in names) is reported
-    if reported:
-        assert names["pixel_rate"].number == pytest.approx(20_000)
-
-
 @pytest.mark.parametrize(("factor", "reported"), [
     (2.3e-4, True), (2.6e-4, False), (1, False), (2300, False), (2500, True),
 ])  # fmt: skip
@@ -231,6 +207,15 @@ def test_rate_of_the_sensor(factor, reported):
     x, y, t, p = columns(1500)
     t = (t * factor).astype(np.int64)
     assert ("sensor_rate" in found(recording(x, y, t, p))) is reported
+
+
+@pytest.mark.parametrize(("count", "reported"), [(1000, True), (999, False)])
+def test_polarity_and_rates_need_a_thousand_events(count, reported):
+    x, y, t, _ = columns(count)
+    names = found(recording(x, y, t // 10_000, np.ones(count, np.uint8)))
+    assert {"polarity_imbalance", "sensor_rate"} & set(names) == (
+        {"polarity_imbalance", "sensor_rate"} if reported else set()
+    )
 
 
 @pytest.mark.parametrize(("count", "extra", "reported"), [
@@ -333,7 +318,12 @@ def test_the_document_names_every_finding_and_its_threshold():
     for name, numbers in {
         "gaps": (f"{doctor_time.GAP_US // 1000} ms", f"{doctor_time.GAP_SPACINGS} mean"),
         "time_stands_still": (f"{doctor_time.STILL_SHARE:.0%}".replace("%", " %"), f"{doctor_time.STILL_EVENTS:,}"),
-        "hot_pixels": (str(doctor_pixels.HOT_EVENTS), f"{doctor_pixels.HOT_RATE_HZ:g} Hz", "10 times"),
+        "hot_pixels": (
+            f"{doctor_pixels.HOT_EVENTS} events",
+            f"{doctor_pixels.HOT_RATE_HZ:g} Hz",
+            f"{doctor_pixels.HOT_RATIO:g} times",
+            f"at most {doctor_pixels.HOT_COMPANY} of the 24",
+        ),
         "pixel_rate": ("20 kHz",),
         "repeated_events": ("0.5 %", f"{doctor_pixels.REPEATED_EVENTS} events"),
         "flicker": ("20 %", f"{doctor_rate.FLICKER_EVENTS:,}", "0.5 s"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from raw_files import evt2_words, evt3_words, evt21_words
 
 from eventfm.events import EventError, Events, Sensor
-from eventfm.io import FormatError, detect_format, evt2, evt21, open_recording
+from eventfm.io import FormatError, detect_format, evt2, evt21, open_recording, raw
 from eventfm.io.prophesee_header import raw_kind, read_header
 
 GEN4 = b"% evt 3.0\n% geometry 1280x720\n% integrator_name Prophesee\n"
@@ -105,6 +106,7 @@ def _twins(module: Any, words: Any, cut: int) -> None:
         (b"% format EVT21;width=1280;height=720\n% system_ID 60\n% end\n", "evt21", Sensor(1280, 720), False),
         (b"% format EVT21;width=1280;height=720\n% system_ID 46\n% end\n", "evt21", Sensor(1280, 720), True),
         (b"% evt 2.1\n% endianness legacy\n% geometry 8x8\n", "evt21", Sensor(8, 8), True),
+        (b"% system_ID 21\n% evt 3.0\n% format EVT3;height=6;width=8\n% geometry 8x6\n", "evt3", Sensor(8, 6), False),
     ],
 )
 def test_headers_of_all_generations(header: bytes, format: str, sensor: Sensor, swapped: bool, tmp_path: Path) -> None:
@@ -116,18 +118,114 @@ def test_headers_of_all_generations(header: bytes, format: str, sensor: Sensor, 
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("lines", "swapped"),
     [
-        (b"% integrator_name Prophesee\n", "names no format"),
-        (b"% format EVT4;width=4;height=4\n% end\n", "got 'evt4'"),
-        (b"% format EVT3;width=4;height=4\n% geometry 5x5\n% end\n", "names two sizes"),
-        (b"% evt 3.0" + b" " * 70_000, "the header has no end"),
+        ("system_ID 54", True),
+        ("system_ID 55", False),
+        ("system_ID 0", False),
+        ("Date 2023-01-01 10:00:00", False),
+        ("system_ID 46\n% integrator_name Prophesee", True),
+        ("system_ID 46\n% integrator_name Acme", False),
+        ("system_ID 46\n% camera_integrator_name Prophesee\n% plugin_integrator_name Prophesee", True),
+        ("system_ID 46\n% camera_integrator_name Acme\n% plugin_integrator_name Prophesee", False),
+        ("system_ID 46\n% camera_integrator_name Prophesee\n% plugin_integrator_name Acme", False),
+        ("system_ID 46\n% camera_integrator_name Prophesee", False),
+        ("system_ID 46\n% endianness little", False),
+        ("system_ID 60\n% endianness legacy", True),
+        ("integrator_name Acme\n% endianness legacy", True),
     ],
 )
-def test_headers_that_say_too_little_or_too_much_are_refused(header: bytes, said: str, tmp_path: Path) -> None:
-    (tmp_path / "file.raw").write_bytes(header + bytes(8))
-    with pytest.raises(FormatError, match=said):
+def test_word_order_is_said_or_that_of_the_maker_and_the_age_of_the_camera(
+    lines: str, swapped: bool, make_events: Any, assert_same: Any, tmp_path: Path
+) -> None:
+    """Read back by what the encoder wrote, so that the order is the one that decodes, not only the one that is said."""
+    path, events = tmp_path / "file.raw", make_events(count=60)
+    header = f"% format EVT21;width=40;height=30\n% {lines}\n% end\n".encode()
+    path.write_bytes(header + evt21_words(events, legacy=swapped))
+    assert_same(open_recording(path).events_by_index(0, 60), events)
+    # What `format` says of the order goes before all else.
+    path.write_bytes(
+        header.replace(b"EVT21;", b"EVT21;endianness=little;") + evt21_words(events),
+    )
+    assert_same(open_recording(path).events_by_index(0, 60), events)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"% format EVT21;width=40;height=30;endianness=little\n% end\n",
+        b"% format EVT21;width=40;height=30;endianness=legacy\n% end\n",
+        b"% format EVT21;width=40;height=30;endianness=big\n% end\n",
+        b"% evt 9.9\n% geometry 40x30\n% system_ID 41\n",
+        b"% format EVT7;width=40;height=30\n% end\n",
+        b"% integrator_name Acme\n% geometry 40x30\n",
+    ],
+)
+def test_hints_say_format_and_word_order_whatever_the_header_says(
+    header: bytes, legacy: bool, make_events: Any, assert_same: Any, tmp_path: Path
+) -> None:
+    path, events = tmp_path / "file.raw", make_events(count=60)
+    path.write_bytes(header + evt21_words(events, legacy=legacy))
+    found = (raw.EVT21_LEGACY if legacy else raw.EVT21).open(path, None, "raise")
+    assert_same(found.events_by_index(0, 60), events)
+    assert found.sensor == Sensor(40, 30, inferred=not header)
+
+
+_CHOICES = "format='evt2', 'evt21', 'evt21_legacy' or 'evt3'"
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("integrator_name Prophesee", f"names no format; say {_CHOICES}"),
+        ("integrator_name Acme\n% system_ID 21", "names no format"),
+        (
+            "format EVT7;width=4;height=4",
+            f"EVT2, EVT2.1 or EVT3, got 'EVT7'; convert it with OpenEB, or say {_CHOICES}",
+        ),
+        ("format HISTO3D;width=320;height=320\n% evt 3.0", "got 'HISTO3D'"),
+        ("evt 9.9\n% geometry 4x4\n% system_ID 21", f"evt 2.0, 2.1 or 3.0, got '9.9'; say {_CHOICES}"),
+        ("evt 9.9\n% format EVT3;width=4;height=4", "got '9.9'"),
+        ("evt 2.0\n% format EVT3;width=4;height=4", f"two formats of words, EVT3 and evt 2.0; say {_CHOICES}"),
+        ("format EVT21;endianness=big", "endianness little or legacy, got 'big'; say format='evt21' or 'evt21_legacy'"),
+        ("evt 3.0" + " " * 70_000, "the header has no end"),
+    ],
+)
+def test_headers_that_say_too_little_or_too_much_of_words_are_refused(header: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "file.raw").write_bytes(f"% {header}\n".encode() + bytes(8))
+    with pytest.raises(FormatError, match=re.escape(said)):
         open_recording(tmp_path / "file.raw", format="raw")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("format EVT3;width=0;height=480", "1 to 2048 pixels a side in the header, got '0' by '480'"),
+        ("format EVT3;width=640;height=99999999", "got '640' by '99999999'"),
+        ("format EVT3;width=640;height=2049", "got '640' by '2049'"),
+        ("format EVT3;width=-640;height=480", "got '-640' by '480'"),
+        ("format EVT3;width=640", "got '640' by ''"),
+        ("format EVT3;height=99999999999999999999", "got '' by '99999999999999999999'"),
+        ("evt 3.0\n% geometry 0x480\n% system_ID 21", "got '0' by '480'"),
+        ("evt 3.0\n% geometry large", "got 'large' by ''"),
+        ("evt 3.0\n% geometry 640x480x3", "got '640' by '480x3'"),
+        ("format EVT3;width=640;height=480\n% geometry 480x640", "two sizes of the sensor, 480x640 and 640x480"),
+    ],
+)
+def test_sizes_that_no_sensor_has_are_refused_unless_the_size_is_said(header: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.raw"
+    path.write_bytes(f"% {header}\n".encode() + evt3_words(Events.checked([39], [29], [5], [1], Sensor(40, 30))))
+    with pytest.raises(FormatError, match=re.escape(said) + r".*sensor=\(width, height\)"):
+        open_recording(path)
+    assert open_recording(path, sensor=(40, 30)).sensor == Sensor(40, 30)
+
+
+def test_the_largest_size_of_the_words_is_read(tmp_path: Path) -> None:
+    events = Events.checked([2047], [2047], [5], [1], Sensor(2048, 2048))
+    (tmp_path / "file.raw").write_bytes(b"% format EVT3;width=2048;height=2048\n% end\n" + evt3_words(events))
+    assert open_recording(tmp_path / "file.raw").events_by_index(0, 1).x.tolist() == [2047]
 
 
 def test_time_that_goes_backwards_is_counted_refused_and_mended(make_events: Any, tmp_path: Path) -> None:
@@ -179,6 +277,12 @@ def test_real_files(name: str, hints: Any, count: int, size: Any, length_ms: flo
     for _ in range(100):
         t0, t1 = np.sort(rng.integers(first - 10, last + 10, 2)).tolist()
         np.testing.assert_array_equal(recording.events(t0, t1).t, whole.between(t0, t1).t)
+
+
+def test_real_words_do_not_say_the_size(real_data: Path) -> None:
+    size = open_recording(real_data / "formats" / "genx320_evt2_headerless.bin", format="evt2").sensor
+    assert size.inferred
+    assert max(size.width, size.height) <= 320
 
 
 def test_a_real_file_whose_time_goes_backwards(real_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -76,6 +77,34 @@ def test_the_rate_curve_has_at_most_100_bins_of_a_millisecond(span_us, bins, bin
     expected = np.zeros(bins, int)
     np.add.at(expected, (t - 7) // bin_us, 1)
     assert counts == expected.tolist()
+
+
+class Long(ArrayRecording):
+    """Events that are made when a slice asks for them, one each microsecond and then one each ten."""
+
+    def __init__(self, num_events):
+        super().__init__(Events.empty(Sensor(4, 4)))
+        self.num_events, self._half = num_events, num_events // 2
+        self.t_range = (5, 5 + self._half - 1 + 10 * (num_events - self._half))
+
+    def events_by_index(self, start, stop):
+        n = np.arange(start, min(stop, self.num_events))
+        t = 5 + np.minimum(n, self._half - 1) + 10 * np.maximum(n - self._half + 1, 0)
+        zeros = np.zeros(len(n), np.uint8)
+        return Events(zeros.astype(np.uint16), zeros.astype(np.uint16), t, zeros, self.sensor)
+
+
+def test_memory_is_bounded_whatever_the_length_and_the_curve_exact():
+    recording = Long(1_200_000)
+    rate_curve(Long(10))
+    tracemalloc.start()
+    bin_us, counts = rate_curve(recording)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+    t = recording.events_by_index(0, 1_200_000).t
+    assert counts == np.bincount((t - 5) // bin_us).tolist()
+    assert (sum(counts), len(counts)) == (1_200_000, 100)
 
 
 def test_lines_for_people(recording):

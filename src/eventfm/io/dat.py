@@ -1,10 +1,13 @@
-"""Prophesee DAT: events of eight bytes behind a text header (N-Cars, GEN1, older Metavision recordings)."""
+"""Prophesee DAT: events of eight bytes behind a text header (N-Cars, GEN1, older Metavision recordings).
+
+The two layouts are those of Prophesee's `load_cd_events.m`; files of version 1 are of its first camera, the ATIS.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +16,33 @@ from eventfm.events import OnError, Sensor
 from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError, Reader, choose_sensor, report_cut
-from eventfm.io.prophesee_header import Header, read_header
+from eventfm.io.prophesee_header import Header, read_header, size_of
 from eventfm.io.recording import ArrayRecording
 
 _ROW = np.dtype([("t", "<u4"), ("data", "<u4")])
-"""Time, and x[13:0] y[27:14] p[28]."""
+"""Time, and from the lowest bit on x, y and p, as `Layout` says."""
 _EVENTS = (0, 12)
 """Types of records that are events: those of N-Cars, and the usual ones."""
 _OTHERS = {14: "triggers", 40: "flow"}
 _BLOCK_EVENTS = 1 << 15
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
 _LOOP_US = 1 << 32
 
 
-def decode(data: NDArray[np.uint8], state: tuple[int, ...]) -> Columns:
+class Layout(NamedTuple):
+    """How many bits x and y take."""
+
+    x: int
+    y: int
+
+
+LAYOUTS = {"1": Layout(9, 8), "2": Layout(14, 14)}
+"""By the version that the header names."""
+_BITS_OF_FIRST = 21
+"""No record of version 1 uses more: x, y and four bits of which the first is the polarity."""
+
+
+def decode(data: NDArray[np.uint8], state: tuple[int, ...], layout: Layout = LAYOUTS["2"]) -> Columns:
     """Return the events of whole records; the state is that of a block: three facts, time of loops, time before."""
     rows = data[: len(data) // _ROW.itemsize * _ROW.itemsize].view(_ROW)
     loops, before = state[3:] if len(state) > 3 else (0, -1)
@@ -35,8 +51,8 @@ def decode(data: NDArray[np.uint8], state: tuple[int, ...]) -> Columns:
     fell = np.diff(raw, prepend=raw[:1] if before < 0 else before) < -_LOOP_US // 2
     t = raw + loops + np.cumsum(fell) * _LOOP_US
     place = rows["data"]
-    x, y = (place & 0x3FFF).astype(np.uint16), (place >> 14 & 0x3FFF).astype(np.uint16)
-    return Columns(x, y, t, (place >> 28 & 1).astype(np.uint8))
+    x, y = place & ((1 << layout.x) - 1), place >> layout.x & ((1 << layout.y) - 1)
+    return Columns(x.astype(np.uint16), y.astype(np.uint16), t, (place >> sum(layout) & 1).astype(np.uint8))
 
 
 def sniff(path: Path) -> float:
@@ -58,18 +74,21 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> BlockReco
     """Return the recording. The size of the sensor is that of the header; N-Cars states none.
 
     Raises:
-        FormatError: The records are no events, or the file ends in the middle of one.
+        FormatError: The records are no events or of no known version, the header states a size that no sensor has, or
+            the file ends in the middle of an event.
         EventError: Times go backwards.
     """
     header = read_header(path)
     start = _first_record(header, path)
+    layout = _layout(header, path, start)
+    stated = _stated(header, layout, path) if sensor is None else None
     if rest := (path.stat().st_size - start) % _ROW.itemsize:
         report_cut(f"{path}: cut off in the middle of an event ({rest} of 8 bytes at the end)", on_error)
-    blocks = cached_index(path, "dat", _INDEX_VERSION, partial(_scan, start=start))
+    blocks = cached_index(path, "dat", _INDEX_VERSION, partial(_scan, start=start, layout=layout))
     right, bottom, backwards = (max(b.state[i] for b in blocks) if blocks else 0 for i in range(3))
     corner: Any = ([right], [bottom]) if blocks else ([], [])
-    size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, _stated(header))
-    return recording_of(path, "dat", size, blocks, decode, on_error, backwards)
+    size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, stated)
+    return recording_of(path, "dat", size, blocks, partial(decode, layout=layout), on_error, backwards)
 
 
 def _first_record(header: Header, path: Path) -> int:
@@ -87,15 +106,26 @@ def _first_record(header: Header, path: Path) -> int:
     return header.end + 2
 
 
-def _stated(header: Header) -> Sensor | None:
-    width, height = (header.values.get(key, "") for key in ("width", "height"))
-    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-        return None
-    sides = int(width), int(height)
-    return Sensor(*sides) if all(0 < side <= 1 << 14 for side in sides) else None
+def _layout(header: Header, path: Path, start: int) -> Layout:
+    """Return the layout of the records; where no version is named, the second if one of the first records needs it."""
+    version = header.values.get("version")
+    if version is None:
+        first = np.fromfile(path, _ROW, _BLOCK_EVENTS, offset=start)
+        version = "2" if (first["data"] >> _BITS_OF_FIRST).any() else "1"
+    if version not in LAYOUTS:
+        raise FormatError(
+            f"{path}: expected a DAT file of version 1 or 2, got {version[:40]!r}; convert it with OpenEB"
+        )
+    return LAYOUTS[version]
 
 
-def _scan(path: Path, start: int) -> list[Block]:
+def _stated(header: Header, layout: Layout, path: Path) -> Sensor | None:
+    """Return the size that the header states, if any."""
+    sides = [header.values.get(key, "") for key in ("width", "height")]
+    return size_of(sides[0], sides[1], 1 << max(layout), path) if any(sides) else None
+
+
+def _scan(path: Path, start: int, layout: Layout) -> list[Block]:
     """Return the blocks of a file; state: rightmost and bottommost pixel, backward steps so far, loops, time before."""
     stop = start + (path.stat().st_size - start) // _ROW.itemsize * _ROW.itemsize
     blocks: list[Block] = []
@@ -103,7 +133,7 @@ def _scan(path: Path, start: int) -> list[Block]:
     for offset in range(start, stop, _BLOCK_EVENTS * _ROW.itemsize):
         size = min(_BLOCK_EVENTS * _ROW.itemsize, stop - offset)
         data = np.fromfile(path, np.uint8, size, offset=offset)
-        columns = decode(data, (0, 0, 0, loops, before))
+        columns = decode(data, (0, 0, 0, loops, before), layout)
         t = columns.t
         backwards += int((np.diff(t) < 0).sum()) + (last is not None and int(t[0]) < last)
         facts = (int(columns.x.max()), int(columns.y.max()), backwards)

@@ -16,6 +16,8 @@ HOT_EVENTS = 100
 HOT_RATE_HZ = 20.0
 HOT_RATIO = 10.0
 """A hot pixel has so many events, at such a rate, and so many times more than the median of its neighbours plus one."""
+HOT_COMPANY = 4
+"""And at most so many of the 24 pixels around it have half its events: light, which flickers too, falls on several."""
 FASTEST_PIXEL_HZ = 20_000.0
 REPEATED_SHARE = 0.005
 REPEATED_EVENTS = 10
@@ -83,9 +85,10 @@ class BusyPixels:
         """Return (N, 3) int64: x, y and count of each hot pixel, the hottest first."""
         found = [np.empty((0, 3), np.int64)]
         if self._counts is not None and self._earliest is not None:
-            counts = self._counts.reshape(self._sensor.height, self._sensor.width).copy()
+            whole = self._counts.reshape(self._sensor.height, self._sensor.width)
+            counts = whole.copy()
             # A hot pixel may hide its neighbour, so those found are taken away and the rest is looked at again.
-            while len(hot := _hot(counts, max(HOT_EVENTS, HOT_RATE_HZ * self._seconds))):
+            while len(hot := _hot(counts, whole, max(HOT_EVENTS, HOT_RATE_HZ * self._seconds))):
                 found.append(hot)
                 counts[hot[:, 1], hot[:, 0]] = 0
         rows = np.concatenate(found)
@@ -180,21 +183,33 @@ class Repeated:
         return []
 
 
-def _hot(counts: NDArray[np.int64], needed: float) -> NDArray[np.int64]:
-    """Return (N, 3) int64: x, y and count of the pixels that have `needed` events and far more than around them."""
-    height, width = counts.shape
+def _hot(counts: NDArray[np.int64], whole: NDArray[np.int64], needed: float) -> NDArray[np.int64]:
+    """Return (N, 3) int64: x, y and count of the pixels that have `needed` events and far more than around them.
+
+    `whole` has the counts of all pixels, `counts` those of pixels that are not known as hot.
+    """
     y, x = np.nonzero(counts >= needed)
-    around = np.full((8, len(x)), np.nan)
-    steps = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
-    for row, (dx, dy) in zip(around, steps, strict=True):
-        there = (x + dx >= 0) & (x + dx < width) & (y + dy >= 0) & (y + dy < height)
-        row[there] = counts[y[there] + dy, x[there] + dx]
+    around = _around(counts, x, y, 1)
     # The only pixel of a sensor has no neighbours, and is not hot.
     compared = np.isfinite(around).any(0)
     x, y, around = x[compared], y[compared], around[:, compared]
     typical = np.nanmedian(around, axis=0) if len(x) else np.zeros(0)
     hot = counts[y, x] >= HOT_RATIO * (typical + 1)
-    return np.stack([x[hot], y[hot], counts[y[hot], x[hot]]], axis=1)
+    x, y = x[hot], y[hot]
+    alone = (_around(whole, x, y, 2) >= whole[y, x] / 2).sum(0) <= HOT_COMPANY
+    return np.stack([x[alone], y[alone], whole[y[alone], x[alone]]], axis=1)
+
+
+def _around(counts: NDArray[np.int64], x: NDArray[np.intp], y: NDArray[np.intp], radius: int) -> NDArray[np.float64]:
+    """Return ((2 radius + 1)^2 - 1, N) the counts around each of N pixels, not a number off the sensor."""
+    height, width = counts.shape
+    reach = range(-radius, radius + 1)
+    steps = [(dx, dy) for dx in reach for dy in reach if dx or dy]
+    around = np.full((len(steps), len(x)), np.nan)
+    for row, (dx, dy) in zip(around, steps, strict=True):
+        there = (x + dx >= 0) & (x + dx < width) & (y + dy >= 0) & (y + dy < height)
+        row[there] = counts[y[there] + dy, x[there] + dx]
+    return around
 
 
 def place_of(events: Events, inside: Any) -> NDArray[np.int64]:

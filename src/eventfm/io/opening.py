@@ -18,6 +18,7 @@ READERS = Registry(
         "raw": "eventfm.io.raw:READER",
         "evt2": "eventfm.io.raw:EVT2",
         "evt21": "eventfm.io.raw:EVT21",
+        "evt21_legacy": "eventfm.io.raw:EVT21_LEGACY",
         "evt3": "eventfm.io.raw:EVT3",
         "dat": "eventfm.io.dat:READER",
         "es": "eventfm.io.event_stream:READER",
@@ -67,6 +68,8 @@ def open_recording(
     """
     if on_error not in ("raise", "sort", "clamp", "keep"):  # the last is for the doctor
         raise FormatError(f"expected on_error to be 'raise', 'sort' or 'clamp', got {on_error!r}")
+    if isinstance(sensor, str):
+        raise FormatError(f"expected sensor as (width, height), got {sensor!r}")
     size = sensor if isinstance(sensor, Sensor) or sensor is None else Sensor(*sensor)
     whole = Path(path)
     file, inner = split_id(whole)

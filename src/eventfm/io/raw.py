@@ -14,7 +14,7 @@ from eventfm.events import OnError, Sensor
 from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
-from eventfm.io.prophesee_header import RawKind, raw_kind, read_header
+from eventfm.io.prophesee_header import LEGACY, raw_kind, read_header
 from eventfm.io.recording import ArrayRecording
 from eventfm.io.trigger_track import Rows, TriggerTrack
 from eventfm.protocols import Track
@@ -22,7 +22,7 @@ from eventfm.protocols import Track
 _BLOCK_BYTES = 1 << 18
 _INDEX_VERSION = 2
 _NUM_FACTS = 4
-_LEGACY = " legacy"
+_KEYS = {"evt", "format", "system_id", "plugin_name"} | {f"{of}integrator_name" for of in ("", "plugin_", "camera_")}
 
 
 def sniff(path: Path) -> float:
@@ -39,7 +39,7 @@ def sniff(path: Path) -> float:
                 "it has no header of lines that begin with %; words alone need format='evt2', 'evt21', 'evt3'"
             )
     keys = read_header(path).values.keys()
-    if not keys & {"evt", "format", "system_id", "integrator_name", "plugin_name", "camera_integrator_name"}:
+    if not keys & _KEYS:
         raise FormatError("its header has none of the keys evt, format and system_ID")
     return 1.0
 
@@ -47,7 +47,10 @@ def sniff(path: Path) -> float:
 def open_file(
     path: Path, sensor: Sensor | None, on_error: OnError, format: str = ""
 ) -> BlockRecording | ArrayRecording:
-    """Return the recording, with a track `triggers` of (edge, channel) if any; `format` is that of words alone.
+    """Return the recording, with a track `triggers` of (edge, channel) if any.
+
+    `format` is that of words alone, or of such whose header is wrong about them; `evt21_legacy` is EVT2.1 with the
+    halves of its words the other way round.
 
     Each block is decoded when a slice touches it. A file whose time goes backwards is refused with how often it does,
     or held in memory and mended.
@@ -57,8 +60,8 @@ def open_file(
         EventError: Times go backwards.
     """
     header = read_header(path)
-    kind = raw_kind(header, path) if not format or header.values else RawKind(format, None)
-    name = f"{kind.format}{_LEGACY}" if kind.swapped else kind.format
+    kind = raw_kind(header, path, format, sensor)
+    name = f"{kind.format}{LEGACY}" if kind.swapped else kind.format
     width = _module(name).WORD.itemsize
     rest = (path.stat().st_size - header.end) % width
     if rest:
@@ -66,7 +69,7 @@ def open_file(
     blocks = cached_index(path, f"raw {name}", _INDEX_VERSION, partial(_scan, name=name, start=header.end))
     right, bottom, backwards = _facts(blocks)
     corner = ([right], [bottom]) if blocks else ([], [])
-    size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, kind.sensor)
+    size = choose_sensor(np.array(corner[0]), np.array(corner[1]), kind.sensor)
     decode = partial(_decode_block, name=name)
     tracks: dict[str, Track] = {}
     if any(block.state[3] for block in blocks):
@@ -122,13 +125,13 @@ def _words(data: NDArray[np.uint8], name: str) -> NDArray[Any]:
     """Return the whole words of `data`."""
     module = _module(name)
     words = data[: len(data) // module.WORD.itemsize * module.WORD.itemsize].view(module.WORD)
-    return np.asarray(module.halves_swapped(words)) if name.endswith(_LEGACY) else words
+    return np.asarray(module.halves_swapped(words)) if name.endswith(LEGACY) else words
 
 
 def _module(name: str) -> ModuleType:
     from eventfm.io import evt2, evt3, evt21  # compiled, and needed by few of those who ask what a file is
 
-    return {"evt2": evt2, "evt21": evt21, "evt3": evt3}[name.removesuffix(_LEGACY)]
+    return {"evt2": evt2, "evt21": evt21, "evt3": evt3}[name.removesuffix(LEGACY)]
 
 
 def _facts(blocks: list[Block]) -> tuple[int, int, int]:
@@ -144,4 +147,7 @@ def _never(path: Path) -> float:
     raise FormatError("words without a header are read only when format= says so")
 
 
-EVT2, EVT21, EVT3 = (Reader(_never, partial(open_file, format=name)) for name in ("evt2", "evt21", "evt3"))
+EVT2, EVT21, EVT21_LEGACY, EVT3 = (
+    Reader(_never, partial(open_file, format=name)) for name in ("evt2", "evt21", f"evt21{LEGACY}", "evt3")
+)
+"""Of words alone, and of such whose header is wrong."""
