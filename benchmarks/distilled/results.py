@@ -35,6 +35,7 @@ COMPARED = (
     ("cross", "token"),
     ("cross", "released"),
     ("cross", "paper"),
+    ("mended", "cross"),
 )
 
 
