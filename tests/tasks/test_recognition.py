@@ -34,7 +34,7 @@ def test_inputs_and_labels_are_blended_alike(monkeypatch):
 
     monkeypatch.setattr("eventfm.tasks.recognition.soft_cross_entropy", loss)
     objective.backbone.register_forward_pre_hook(lambda module, inputs: given.update(x=inputs[0]))
-    torch.manual_seed(0)
+    torch.manual_seed(5)
     objective({"input": x, "label": torch.arange(3)}, NOW)
     torch.testing.assert_close(given["targets"].sum(1), torch.ones(3))
     assert (given["targets"].amax(1) < 1).any()
@@ -48,3 +48,12 @@ def test_labels_of_no_class_are_as_good_as_none(label):
     out = objective({**batch, "label": torch.tensor([0, label])}, NOW)
     assert out["unlabelled"] == 0.5
     torch.testing.assert_close(out["loss"], objective(first, NOW)["loss"])
+
+
+def test_a_sample_without_a_label_is_blended_with_none():
+    objective, batch = toy("recognition", mixup=1.0), batch_of("recognition", num=4)
+    batch["label"][1:] = -1
+    torch.manual_seed(0)
+    loss = objective(batch, NOW)["loss"]
+    first = {key: value[:1] for key, value in batch.items()}
+    torch.testing.assert_close(loss, toy("recognition")(first, NOW)["loss"])

@@ -1,6 +1,9 @@
 """Losses of the tasks: pure functions, float32 whatever comes in, 0 with zero gradients where nothing is labelled.
 
 None of them waits for the device: what is not labelled is weighed with 0 and never looked up.
+
+On several ranks, what they return and its gradient are, in the mean over ranks, those of all ranks' samples together,
+however labels are spread over the ranks. So all ranks call them, in the same order.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from eventfm.models.ranks import add_up, gather, num_ranks
 
 NOT_LABELLED = 255
 """Class number of pixels without a label."""
@@ -46,7 +51,8 @@ def cross_entropy_dice(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     classes = torch.arange(logits.shape[1], device=labels.device).view(1, -1, 1, 1)
     truth = ((labels[:, None] == classes) & known[:, None]).float()
     shares = log_shares.exp() * known[:, None]
-    common, all_shares, all_truth = ((a * b).sum(dim=(0, 2, 3)) for a, b in _pairs(shares, truth))
+    sums = torch.stack([(a * b).sum(dim=(0, 2, 3)) for a, b in _pairs(shares, truth)])
+    common, all_shares, all_truth = _over_ranks(sums)
     dice = 1 - (2 * common + 1) / (all_shares + all_truth + 1)
     return _mean(-picked, known), dice.mean()
 
@@ -88,10 +94,12 @@ def silog(log_prediction: Tensor, target: Tensor, known: Tensor, variance_focus:
     al., 2019) and AdaBins 0.85, Depth Anything V2 0.5, both with the root.
     """
     difference = torch.where(known, log_prediction.float() - torch.where(known, target, 1.0).log(), 0.0)
-    mean, mean_square = _mean(difference, known), _mean(difference.square(), known)
+    sums = torch.stack([difference.sum(), difference.square().sum(), known.sum(dtype=difference.dtype)])
+    total, total_square, count = _over_ranks(sums)
+    mean, mean_square = total / count.clamp(min=1), total_square / count.clamp(min=1)
     squared = mean_square - variance_focus * mean.square()
     tiny = torch.finfo(squared.dtype).eps ** 2  # the root of 0 has no gradient
-    return torch.where(known.any(), squared.clamp(min=tiny).sqrt(), 0.0 * squared)
+    return torch.where(count > 0, squared.clamp(min=tiny).sqrt(), 0.0 * squared)
 
 
 def unlabelled(known: Tensor) -> Tensor:
@@ -100,8 +108,17 @@ def unlabelled(known: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:
-    """Return the mean of `values` where they are `known`, 0 where none is."""
-    return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
+    """Return the mean of `values` where they are `known`, 0 where none is.
+
+    All ranks divide by the mean number of known values: with each rank's own, a value would count the more the fewer
+    its rank has.
+    """
+    return num_ranks() * torch.where(known, values, 0.0).sum() / add_up(known.sum()).clamp(min=1)
+
+
+def _over_ranks(sums: Tensor) -> Tensor:
+    """Return `sums` (...) added up over the ranks, for a loss that is no mean over samples; differentiable."""
+    return gather(sums[None]).sum(dim=0)
 
 
 def _pairs(shares: Tensor, truth: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:

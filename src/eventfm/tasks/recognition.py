@@ -57,7 +57,7 @@ class Recognition:
         targets = functional.one_hot(torch.where(known, label, 0), self.num_classes).float() * known[:, None]
         x = batch["input"]
         if networks.training and self.mixup > 0:
-            x, targets = mixup(x, targets, self.mixup)
+            x, targets = mixup(x, targets, known, self.mixup)
         logits = _logits(networks, x)
         return {
             "loss": soft_cross_entropy(logits, targets, known, self.label_smoothing),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from eventfm.models.ranks import add_up, num_ranks
 from eventfm.registry import require
 from eventfm.tasks.losses import known_classes
 
@@ -24,7 +25,8 @@ class SetLoss:
 
     Every class is a target in every labelled sample, absent ones with an empty mask, as ScaleEvent has it. There the
     pixels without a label count as outside all masks; here they count for nothing: `OUTSIDE` takes the place of what is
-    predicted, without gradient. Samples without any label are left out.
+    predicted, without gradient. Samples without any label are left out; on several ranks, every other sample counts
+    alike, whichever rank it is on. Points are drawn by each rank, so a run on two ranks is not quite that on one.
 
     Not an `nn.Module`: it has no weights, and a model file should hold nothing of it. Matching happens on the host, so
     this loss waits for the device.
@@ -60,7 +62,9 @@ class SetLoss:
         with torch.autocast(mask_logits.device.type, enabled=False):
             class_logits, mask_logits = class_logits.float(), mask_logits.float()
             known = known_classes(labels, self.num_classes)
-            chosen = known.flatten(1).any(dim=1).nonzero()[:, 0]
+            samples = known.flatten(1).any(dim=1)
+            part = num_ranks() * samples.sum() / add_up(samples.sum()).clamp(min=1)  # this rank's, in the mean of all
+            chosen = samples.nonzero()[:, 0]
             if not len(chosen):
                 nothing = 0.0 * (class_logits.mean() + mask_logits.mean())
                 return {"loss": nothing, **dict.fromkeys(("classes", "masks", "dice"), nothing.detach())}
@@ -74,6 +78,6 @@ class SetLoss:
             masks = ((labels[:, None] == numbers.view(1, -1, 1, 1)) & known[:, None]).float()
             self.criterion.to(labels.device)
             terms = self.criterion(mask_logits, class_logits, list(masks), [numbers] * len(masks))
-        classes, mask, dice = (terms[f"loss_{name}"] for name in ("cross_entropy", "mask", "dice"))
+        classes, mask, dice = (part * terms[f"loss_{name}"] for name in ("cross_entropy", "mask", "dice"))
         loss = CLASS_WEIGHT * classes + MASK_WEIGHT * mask + DICE_WEIGHT * dice
         return {"loss": loss, "classes": classes.detach(), "masks": mask.detach(), "dice": dice.detach()}
