@@ -172,7 +172,7 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> Recording
     header = read_header(path)
     streams = {kind: _first_stream(header, kind) for kind in ("EVTS", "FRME", "IMUS", "TRIG")}
     stated = next((s for s in (streams["EVTS"], streams["FRME"]) if s is not None and s.width and s.height), None)
-    size = sensor or (Sensor(stated.width, stated.height, stated.source) if stated else None)
+    size = sensor or (Sensor(*stated[2:]) if stated else None)
     index = _index(path, header, streams, size, on_error)
     source = _PacketSource(path, header.compression)
     tracks = _tracks(source, streams, index)

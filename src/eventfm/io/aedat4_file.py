@@ -31,6 +31,8 @@ class Stream(NamedTuple):
     width: int
     height: int
     source: str
+    inferred: bool = False
+    """Whether the size was read off the events, as eventfm notes it when it writes."""
 
 
 class Header(NamedTuple):
@@ -167,7 +169,7 @@ def _streams(xml: bytes, path: Path) -> dict[int, Stream]:
             raise FormatError(f"{path}: the XML of the header names a stream {name!r}; expected a number")
         streams[int(name)] = Stream(
             int(name), _attribute(node, "typeIdentifier"), _pixels(info, "sizeX"), _pixels(info, "sizeY"),
-            _attribute(info, "source"),
+            _attribute(info, "source"), _attribute(info, "sizeInferred") == "true",
         )  # fmt: skip
     if not streams:
         raise FormatError(f"{path}: the XML of the header describes no stream")

@@ -9,6 +9,7 @@ from eventfm.events import OnError, Sensor
 from eventfm.io.contract import FormatError, Reader
 from eventfm.io.hdf5_file import Hdf5File, h5py, reading, require_hdf5
 from eventfm.io.indexed import IndexedRecording
+from eventfm.io.sensor_attributes import read_sensor
 from eventfm.protocols import Track
 
 _SENSOR = Sensor(640, 480, "DSEC")
@@ -32,13 +33,18 @@ def sniff(path: Path) -> float:
 def open_file(
     path: Path, sensor: Sensor | None, on_error: OnError, tracks: Mapping[str, Track] | None = None
 ) -> IndexedRecording:
-    """Return the recording with `tracks`, read when asked for. The sensor of DSEC is 640x480.
+    """Return the recording with `tracks`, read when asked for.
+
+    The sensor is that of DSEC, 640x480, or the one that eventfm noted when it wrote the file.
 
     Raises:
         FormatError: The file is damaged or cut off.
     """
     require_hdf5(path)
-    return IndexedRecording(Hdf5File(path), "/", "dsec", sensor or _SENSOR, on_error, dict(tracks or {}))
+    file = Hdf5File(path)
+    with reading(path):
+        stated = read_sensor(file["/"]) or _SENSOR
+    return IndexedRecording(file, "/", "dsec", sensor or stated, on_error, dict(tracks or {}))
 
 
 READER = Reader(sniff, open_file)

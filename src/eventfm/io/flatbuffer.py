@@ -1,11 +1,17 @@
-"""Read flatbuffers (google.github.io/flatbuffers/flatbuffers_internals) with every offset checked."""
+"""Flatbuffers (google.github.io/flatbuffers/flatbuffers_internals): read with every offset checked, and written."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eventfm.io.contract import FormatError
+
+_ALIGNMENT = 8
 
 
 class Table:
@@ -71,6 +77,73 @@ def root(data: bytes, identifier: bytes) -> Table:
     if size > len(data) - 4:
         raise FormatError(f"damaged flatbuffer: {size} bytes claimed, {len(data) - 4} there")
     return Table(data, 4 + offset)
+
+
+class Vector(NamedTuple):
+    """The content of a vector, which begins at a multiple of 8 bytes."""
+
+    num_items: int
+    content: bytes
+
+
+def pack(identifier: bytes, scalars: Sequence[tuple[str, int]], vector: Vector) -> bytes:
+    """Return a size-prefixed flatbuffer of the kind `identifier`.
+
+    The first fields of its root table are `scalars`, each a numpy type and a number, and the next is `vector`.
+    """
+    columns = [(f"field{i}", code) for i, (code, _) in enumerate(scalars)]
+    layout, vtable = _layout([*columns, ("vector", "<u4")])
+    start = _aligned(12 + vtable.nbytes)
+    content = _aligned(start + layout.itemsize + 4)
+    table = np.zeros(1, layout)
+    table["back"] = vtable.nbytes
+    for (name, _), (_, value) in zip(columns, scalars, strict=True):
+        table[name] = value
+    table["vector"] = content - 4 - start - _offset_of(layout, "vector")
+    head = struct.pack("<I4s", start - 4, identifier)
+    head += bytes(start - 12 - vtable.nbytes) + vtable.tobytes() + table.tobytes()
+    body = head + bytes(content - 8 - len(head)) + struct.pack("<I", vector.num_items) + vector.content
+    return struct.pack("<I", len(body)) + body
+
+
+def tables(rows: NDArray[np.void]) -> Vector:
+    """Return a vector of tables, one for each row of a structured array; its fields, in order, are theirs."""
+    layout, vtable = _layout([(name, rows.dtype[name]) for name in rows.dtype.names or ()])
+    first = _aligned(4 * len(rows) + vtable.nbytes)
+    table = np.zeros(len(rows), layout)
+    at = first + np.arange(len(rows)) * layout.itemsize
+    table["back"] = at - (first - vtable.nbytes)
+    for name in rows.dtype.names or ():
+        table[name] = rows[name]
+    offsets = (at - 4 * np.arange(len(rows))).astype("<u4").tobytes()
+    padding = bytes(first - vtable.nbytes - len(offsets))
+    return Vector(len(rows), offsets + padding + vtable.tobytes() + table.tobytes())
+
+
+def _layout(fields: list[tuple[str, Any]]) -> tuple[np.dtype[np.void], NDArray[np.uint16]]:
+    """Return the layout of tables with these fields, each aligned to its own size, and their vtable."""
+    natural = np.dtype([("back", "<i4"), *fields], align=True)
+    offsets = [_offset_of(natural, name) for name, _ in fields]
+    size = _aligned(natural.itemsize)
+    layout = np.dtype(
+        {
+            "names": ["back", *(name for name, _ in fields)],
+            "formats": ["<i4", *(kind for _, kind in fields)],
+            "offsets": [0, *offsets],
+            "itemsize": size,
+        }
+    )
+    return layout, np.array([4 + 2 * len(offsets), size, *offsets], "<u2")
+
+
+def _offset_of(layout: np.dtype[np.void], name: str) -> int:
+    fields = layout.fields
+    assert fields is not None
+    return int(fields[name][1])
+
+
+def _aligned(position: int) -> int:
+    return -(-position // _ALIGNMENT) * _ALIGNMENT
 
 
 def _unpack(code: str, data: bytes, position: int) -> tuple[Any, ...]:

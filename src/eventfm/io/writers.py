@@ -29,6 +29,8 @@ WRITERS = Registry(
         "evt3": "eventfm.io.prophesee_writers:save_evt3",
         "evt2": "eventfm.io.prophesee_writers:save_evt2",
         "dat": "eventfm.io.prophesee_writers:save_dat",
+        "aedat4": "eventfm.io.aedat4_writer:save_aedat4",
+        "dsec": "eventfm.io.dsec_writer:save_dsec",
     },
 )
 """Functions `(path, recording, overwrite)`; the file appears as a whole or not at all."""
@@ -41,8 +43,9 @@ _FORMATS = {
     ".csv": "csv",
     ".raw": "evt3",
     ".dat": "dat",
+    ".aedat4": "aedat4",
 }
-_SUFFIXES = {name: suffix for suffix, name in reversed(_FORMATS.items())}
+_SUFFIXES = {"evt2": ".raw", "dsec": ".h5"} | {name: suffix for suffix, name in reversed(_FORMATS.items())}
 
 
 def target_format(path: str | os.PathLike[str], to: str | None = None) -> str:
