@@ -29,7 +29,7 @@ class Student:
 
 
 MENDS: Mapping[str, Any] = {"lr": 3e-3, "weights": (1.0, 30.0, 4.0), "steps": 2_000, "batch_size": 16}
-"""What helped together in development: rate and weight of the intra term times three, twice the steps of half batches."""
+"""What helped together in development: rate and weight of intra times three, twice the steps of half a batch."""
 STUDENTS = {
     "untrained": Student("untrained", trained=False, from_teacher=False),
     "teacher_on_events": Student("teacher's weights on events, not distilled", trained=False),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from eventfm.data.clips import CorpusConfig, Entry
 from eventfm.data.scene_clips import entries, film_entry
 from eventfm.random import generator
-from eventfm.simulation.scene import supervise_scene
+from eventfm.simulation.scene import GROUNDS, supervise_scene
 from eventfm.simulation.shapes import SHAPES
 from eventfm.simulation.worlds import random_scene
 
@@ -73,6 +73,23 @@ def test_worlds_of_one_thing_are_labelled_evenly(tmp_path: Path) -> None:
     assert set(recording.tracks) == {"semantic", "instance"}
 
 
+def test_worlds_of_some_classes_keep_their_numbers(tmp_path: Path) -> None:
+    scene = {"num_objects": (1, 1), "shapes": ("star", "disc")}
+    config = CONFIG.model_validate(CONFIG.model_dump() | {"scene": scene, "num_clips": 40, "tracks": ("semantic",)})
+    _, made = entries("scenes", config)
+    assert [entry.label for entry in made] == ["star", "disc"] * 20
+    several = config.model_copy(update={"scene": config.scene.model_copy(update={"num_objects": (3, 4)})})
+    worlds = [*made[:4], *(Entry("a", clip=number) for number in range(4))]
+    seen = [
+        np.unique(filmed(entry, config if entry.label else several, tmp_path).tracks["semantic"].read(0))
+        for entry in worlds
+    ]
+    numbers = {name: len(GROUNDS) + SHAPES.index(name) for name in scene["shapes"]}
+    for entry, found in zip(made, seen[:4], strict=False):
+        assert set(found) - {0, 1} <= {numbers[entry.label]}
+    assert set(np.concatenate(seen[4:])) - {0, 1} == set(numbers.values())
+
+
 def test_pictures_of_the_user_cover_the_surfaces(tmp_path: Path) -> None:
     rng = generator(0, "picture")
     folder = tmp_path / "pictures"
@@ -87,3 +104,6 @@ def test_pictures_of_the_user_cover_the_surfaces(tmp_path: Path) -> None:
 def test_impossible_worlds_are_refused_before_the_work() -> None:
     with pytest.raises(ValidationError, match="expected num_objects in order"):
         CorpusConfig.model_validate({"scene": {"num_objects": (3, 1)}})
+    for shapes in (("star", "moon"), ("star", "star"), ()):
+        with pytest.raises(ValidationError, match=r"expected shapes among disc, .*, each once"):
+            CorpusConfig.model_validate({"scene": {"shapes": shapes}})

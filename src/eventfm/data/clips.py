@@ -18,6 +18,7 @@ from eventfm.data.animate import MotionConfig
 from eventfm.protocols import Recording
 from eventfm.registry import Registry, did_you_mean
 from eventfm.simulation.sensor import SensorConfig
+from eventfm.simulation.shapes import SHAPES
 from eventfm.simulation.worlds import SceneConfig
 
 _DRAWN_OR_FIXED = ("seed", "gamma")
@@ -88,6 +89,7 @@ class WorldConfig(Config):
 
     num_objects: tuple[int, int] = (1, 4)
     """Fewest and most things. With (1, 1) the class of the thing is the label of the clip, each class as often."""
+    shapes: tuple[str, ...] = SHAPES
     speed_px_s: tuple[float, float] = (30.0, 250.0)
     object_speed_px_s: tuple[float, float] = (20.0, 250.0)
     still_camera: float = 0.0
@@ -133,7 +135,8 @@ class CorpusConfig(Config):
     video, `depth` and `semantic` (with `instance`) of scenes only, but for `masks`."""
     masks: str | None = None
     """Of pictures: a folder with the classes of their pixels, which become the track `semantic`; for `a/b.jpg` it holds
-    `a/b.png` of the same size, grey or with a palette, each value a class, 255 where there is none."""
+    `a/b.png` of the same size, grey or with a palette, each value a class, 255 where there is none; and, if wanted,
+    `classes.txt`, a line for the name of each class."""
     label_by: Literal["folder", "none"] = "folder"
     """Whether the folder that a picture or video lies in is its label (and train, val or test above that its split)."""
     shard_clips: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -58,7 +58,8 @@ class WindowSamples:
     `semantic` (H, W) int64, classes, 255 where there is none; `flow` (2, H, W), how far what is at a pixel of the input
     at the start of the window moves until its end, pixels of the input, u right and v down, NaN where unknown; `depth`
     (1, H, W), metres, NaN where unknown; `seen` (H, W), 1 where the window has an event; `before` (C, H, W), the window
-    of the same length right before this one.
+    of the same length right before this one. With `label_size="sensor"`, for scoring, the labels and `seen` are those
+    of the sensor's own pixels, as they are stored, of the part of the sensor that the input shows, and flow counts them.
 
     A window whose picture or frames cannot be read is passed over for the next one; labels must be readable.
     """
@@ -85,6 +86,8 @@ class WindowSamples:
     """What could not be read so far, and why, by name."""
     disturbance: Disturbance | None = None
     """Makes the events worse where nothing is drawn at random, in evaluation; labels are moved with them."""
+    label_size: Literal["input", "sensor"] = "input"
+    """Whose pixels are labelled; `sensor` where nothing is drawn at random and no pixel moved."""
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -96,11 +99,16 @@ class WindowSamples:
             shapes["label"] = ()
         if self.activity_patch:
             shapes["activity"] = patch_grid(self.image_size, self.activity_patch)
-        shapes |= wanted_shapes(self.wanted, self.representation.channels, self.image_size)
+        labels = self._labels(whole(self.collection.sensor, self.image_size)).out
+        shapes |= wanted_shapes(self.wanted, self.representation.channels, self.image_size, labels)
         return shapes | (self.teacher.shapes if self.teacher else {})
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def _labels(self, geometry: Geometry) -> Geometry:
+        """Return what labels go through where events go through `geometry`."""
+        return geometry if self.label_size == "input" else replace(geometry, out=(geometry.height, geometry.width))
 
     def entry(self, index: int) -> Entry:
         """Return the recording that sample `index` is cut from."""
@@ -139,6 +147,8 @@ class WindowSamples:
             events = read(entry.recording, window)
             clean = geometry.events(events)
             seen = disturb(clean, self.augment, rng)
+        assert self.label_size == "input" or (rng is None and moved is None)
+        labels = self._labels(geometry)
         write_grid(self.representation, seen, geometry, out["input"])
         if self.activity_patch:
             out["activity"][...] = patch_activity(seen, geometry, self.activity_patch)
@@ -156,9 +166,9 @@ class WindowSamples:
             if kind in self.wanted:
                 values = labelled(kind, entry, window).read(self.class_limit)
                 values = values if moved is None else drawn(kind, values, moved)
-                out[kind][...] = drawn(kind, values, geometry)
+                out[kind][...] = drawn(kind, values, labels)
         if "seen" in self.wanted:
-            write_seen(clean, geometry, out["seen"])
+            write_seen(clean if labels is geometry else labels.events(events), labels, out["seen"])
         if "before" in self.wanted:
             assert events.window is not None
             earlier = read(entry.recording, before(Window(*events.window)))

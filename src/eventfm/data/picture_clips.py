@@ -34,6 +34,7 @@ def film_light(
     tracks: Collection[str] = ("frames",),
     enlarge: bool = True,
     mask: NDArray[np.uint8] | None = None,
+    classes: tuple[str, ...] = (),
 ) -> tuple[ArrayRecording, SensorConfig]:
     """Return a recording of one picture under a motion and a sensor drawn from `rng`, and that sensor.
 
@@ -51,6 +52,7 @@ def film_light(
         tracks: Which tracks to make: `frames`, `flow`, `semantic`.
         enlarge: Take pictures that have fewer pixels than the sensor too.
         mask: (H', W') the class of each pixel of the picture.
+        classes: Their names, by number, where they have such.
 
     Raises:
         ValueError: The picture is smaller than the sensor, and `enlarge` is not set.
@@ -69,7 +71,7 @@ def film_light(
     if "flow" in tracks:
         made |= _flow_tracks(plane, path, times)
     if "semantic" in tracks and mask is not None:
-        made["semantic"] = ArrayTrack(times, [moved_mask(mask, plane, path.at(t)) for t in times.tolist()])
+        made["semantic"] = ArrayTrack(times, [moved_mask(mask, plane, path.at(t)) for t in times.tolist()], classes)
     return ArrayRecording(replace(clip.events, sensor=sensor, window=None), made, "simulated"), config
 
 
@@ -111,9 +113,10 @@ def film_entry(entry: Entry, root: Path, config: CorpusConfig, scratch: Path) ->
     if not light.any():
         raise CollectionError(f"{path} is black all over: nothing of it could ever be seen")
     mask = None if config.masks is None else _read_mask(files[1], light.shape)
+    classes = () if config.masks is None else _classes_of(config.masks)
     rng = generator(config.seed, "clip", entry.source, entry.clip)
     recording, sensor = film_light(
-        light, config.motion, rng, config.pixel, config.frames_hz, config.tracks, config.enlarge, mask
+        light, config.motion, rng, config.pixel, config.frames_hz, config.tracks, config.enlarge, mask, classes
     )
     return Filmed(recording, {"sha256": digest, "pixel": asdict(sensor)})
 
@@ -143,6 +146,14 @@ def moved_mask(mask: NDArray[np.uint8], plane: Plane, h: NDArray[np.float64]) ->
 
 def _mask_of(picture: str, masks: str) -> Path:
     return (Path(masks) / picture).with_suffix(".png")
+
+
+def _classes_of(masks: str) -> tuple[str, ...]:
+    """Return the names in `classes.txt` among the masks, where there is such a file: one a line, from class 0 on."""
+    file = Path(masks) / "classes.txt"
+    if not file.is_file():
+        return ()
+    return tuple(line.strip() for line in file.read_text(encoding="utf-8").strip().splitlines())
 
 
 def _read_mask(path: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:

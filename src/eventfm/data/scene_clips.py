@@ -13,7 +13,7 @@ from eventfm.io import ArrayRecording, ArrayTrack
 from eventfm.protocols import Track
 from eventfm.random import generator
 from eventfm.simulation.layers import composite
-from eventfm.simulation.scene import Scene, film_scene, supervise_scene, view_scene
+from eventfm.simulation.scene import CLASS_NAMES, Scene, film_scene, supervise_scene, view_scene
 from eventfm.simulation.shapes import SHAPES
 from eventfm.simulation.textures import Texture, texture_of
 from eventfm.simulation.worlds import random_scene
@@ -32,7 +32,7 @@ def entries(source: str, config: CorpusConfig) -> tuple[Path, list[Entry]]:
     if config.scene.pictures is not None:
         find_pictures(Path(config.scene.pictures))
     labelled = config.scene.num_objects == (1, 1)
-    names = SHAPES if labelled else ("",)
+    names = config.scene.shapes if labelled else ("",)
     return Path("."), [
         Entry(
             f"scene-{number:06d}",
@@ -69,9 +69,9 @@ def _tracks(scene: Scene, config: CorpusConfig) -> dict[str, Track]:
         names = {"depth": ("depth_m",), "semantic": ("semantic", "instance")}
         for track, fields in names.items():
             if track in config.tracks:
-                made |= {
-                    name.removesuffix("_m"): ArrayTrack(times, [getattr(v, name) for v in views]) for name in fields
-                }
+                for name in fields:
+                    classes = CLASS_NAMES if name == "semantic" else ()
+                    made[name.removesuffix("_m")] = ArrayTrack(times, [getattr(v, name) for v in views], classes)
     if "flow" in config.tracks:
         truths = [supervise_scene(scene, *pair) for pair in zip(times[:-1].tolist(), times[1:].tolist(), strict=True)]
         made["flow"] = ArrayTrack(times[:-1], [truth.flow for truth in truths])

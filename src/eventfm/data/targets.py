@@ -56,13 +56,18 @@ def check_wanted(wanted: tuple[str, ...], window: WindowConfig, augment: Augment
         )
 
 
-def wanted_shapes(wanted: tuple[str, ...], channels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what is wanted of a sample, but for its `label`, for inputs (channels, *size)."""
+def wanted_shapes(
+    wanted: tuple[str, ...], channels: int, size: tuple[int, int], labels: tuple[int, int]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what is wanted of a sample, but for its `label`.
+
+    Inputs are (channels, *size), and `labels` is the height and width of the labels of their pixels.
+    """
     shapes = {
-        "semantic": size,
-        "flow": (2, *size),
-        "depth": (1, *size),
-        "seen": size,
+        "semantic": labels,
+        "flow": (2, *labels),
+        "depth": (1, *labels),
+        "seen": labels,
         "before": (channels, *size),
     }
     return {name: shape for name, shape in shapes.items() if name in wanted}
@@ -182,6 +187,25 @@ def check_labels(
     if not found:
         name = labelled(kind, collection.entries[windows[0][0]], windows[0][1]).name
         raise LabelError(f"nothing is labelled in the {kind} of any of {len(windows)} windows, the first of {name}")
+
+
+def named_classes(collection: Collection) -> tuple[str, ...]:
+    """Return the names of the classes of pixels, by number, that the recordings' tracks have; none where none has any.
+
+    Raises:
+        LabelError: Recordings call them differently, so that a number means one thing here and another there.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    for entry in collection.entries:
+        if classes := getattr(entry.recording.tracks.get("semantic"), "classes", ()):
+            found.setdefault(classes, entry.name or "the recording")
+    if len(found) > 1:
+        (one, here), (other, there) = list(found.items())[:2]
+        raise LabelError(
+            f"expected one list of classes, got {', '.join(one)} in {here} and {', '.join(other)} in {there}; if the "
+            "numbers mean the same in both, give classes=[NAME, ...]"
+        )
+    return next(iter(found), ())
 
 
 def count_classes(collection: Collection, windows: list[tuple[int, Window]]) -> int:

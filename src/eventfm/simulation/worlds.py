@@ -58,6 +58,8 @@ class SceneConfig:
     """Length of a clip, microseconds."""
     num_objects: tuple[int, int] = (1, 4)
     """Fewest and most things; (1, 1) for recognition."""
+    shapes: tuple[str, ...] = SHAPES
+    """Classes of the things; they keep their numbers, whichever are left out."""
     speed_px_s: tuple[float, float] = (30.0, 250.0)
     """Mean speed of the wall on the sensor, by the motion of the camera; log-uniform."""
     object_speed_px_s: tuple[float, float] = (20.0, 250.0)
@@ -94,6 +96,8 @@ class SceneConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"expected {name} from {low} to {high} {unit}, got {getattr(self, name)}")
+        if not self.shapes or not set(self.shapes) <= set(SHAPES) or len(set(self.shapes)) < len(self.shapes):
+            raise ValueError(f"expected shapes among {', '.join(SHAPES)}, each once, got {self.shapes}")
         if self.wall_m[0] < 2.5:
             raise ValueError(f"expected walls at least 2.5 m away, for things to fit in, got {self.wall_m}")
 
@@ -110,7 +114,7 @@ def random_scene(
         rng: From `eventfm.random.generator`; equal generators give equal worlds.
         config: What is drawn from; by default `SceneConfig()`.
         pictures: Textures beside the drawn patterns; by default the photographs inside scikit-image.
-        label: Class of all things, an index into `SHAPES`; by default each has its own.
+        label: Class of all things, an index into `SHAPES`; by default each has its own, one of `config.shapes`.
 
     Raises:
         ValueError: No class has that number.
@@ -141,7 +145,7 @@ def random_scene(
     num_grounds = len(layers)
     for thing in reversed(_random_things(rng, config, camera, grounds[0], has_floor)):
         card = Card(camera, thing.body, middle_us)
-        shape = int(rng.integers(len(SHAPES))) if label is None else label
+        shape = SHAPES.index(config.shapes[rng.integers(len(config.shapes))]) if label is None else label
         coat = _random_paint(rng, textures, _random_shade(rng, shades), camera.focal_px / float(thing.body.position[2]))
         stretch = thing.radius_m * np.array([rng.uniform(0.75, 1.0), 1.0])
         outline = [contour * stretch for contour in contours(SHAPES[shape], rng)]
