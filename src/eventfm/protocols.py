@@ -20,7 +20,8 @@ sample) only; `index` (B,) int64; and, where the data has them, `target` (B, 1, 
 For tasks: `semantic` (B, H, W) int64, class numbers, 255 where there is none; `flow` (B, 2, H, W) float32, how far what
 is at a pixel of the input at the start of the window moves until its end, pixels of the input, u right and v down, NaN
 where unknown; `depth` (B, 1, H, W) float32, metres, NaN where unknown; `seen` (B, H, W) float32, 1 where the window has
-an event and 0 elsewhere; `before` (B, C, H, W) float32, the window of the same length right before `input`.
+an event and 0 elsewhere; `before` (B, C, H, W) float32, the window of the same length right before `input`. For
+scoring, the labels and `seen` may be of the pixels of the sensor instead, and flow counts those.
 
 For a teacher: `teacher_picture` (B, 3, h, w) float32, sRGB in [0, 1], what the whole sensor looks at; or
 `teacher_tokens` (B, N, D) float32, what the teacher said of it; and `view` (B, 5) float32, the part of that picture

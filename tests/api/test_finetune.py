@@ -16,9 +16,12 @@ from eventfm.api.finetune_config import parse_finetune
 from eventfm.api.finetuning import open_finetune
 from eventfm.api.pretraining import RunResult
 from eventfm.config import ConfigError, recipe_names
+from eventfm.data.loader import evaluation_batches
 from eventfm.data.table import CollectionError
 from eventfm.deployment.model import ModelError, load_model, read_model_card
+from eventfm.evaluation.scoring import score_task
 from eventfm.models.encoder import EncoderError, read_card
+from eventfm.simulation.scene import CLASS_NAMES
 
 TASKS = ("recognition", "segmentation", "flow", "depth")
 TINY: dict[str, Any] = {"train": {"num_steps": 4, "batch_size": 4, "log_every": 1, "save_every": 2, "device": "cpu"}}
@@ -59,14 +62,51 @@ def test_one_line_leaves_a_model_that_answers(task: str, worlds: Path, trained: 
 
 
 def test_what_is_kept_is_what_was_scored(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
-    from eventfm.evaluation.scoring import score_task
-
     result = start("segmentation", worlds, trained.encoder, tmp_path / "run")
     objective, card = load_model(result.model)
     config = _config("segmentation", worlds, trained.encoder, tmp_path / "other")
     validation = open_finetune(config).validation
     again = score_task(objective.predict, "segmentation", validation, len(card.classes))
     assert again.figures == pytest.approx(result.figures, abs=1e-6)
+
+
+def test_validation_is_scored_at_the_size_of_the_labels(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    """Learnt at 16 pixels, scored at the sensor's 32: what is said of a pixel holds for four."""
+    config = _config("flow", worlds, trained.encoder, tmp_path / "run", **{"data.image_size": 16})
+    opened = open_finetune(config)
+    assert opened.training.shapes["flow"] == (2, 16, 16)
+    assert opened.validation.shapes["flow"] == (2, 32, 32)
+    assert opened.validation.shapes["seen"] == (32, 32)
+
+    (batch,) = evaluation_batches(opened.validation, 100)
+    still = score_task(lambda batch: {"flow": torch.zeros(len(batch["input"]), 2, 16, 16)}, "flow", opened.validation)
+    assert still.figures["epe"] == pytest.approx(float(batch["flow"].norm(dim=1).nanmean()), rel=1e-5)
+    entry, (_, window) = opened.validation.entry(0), opened.validation.windows[0]
+    assert window.entry is not None
+    stored = entry.recording.tracks["flow"].read(window.entry)
+    known = entry.recording.tracks["valid"].read(window.entry) > 0
+    np.testing.assert_array_equal(batch["flow"][0], np.where(known, stored, np.nan))
+
+
+def test_classes_have_the_names_of_the_worlds(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    assert open_finetune(_config("segmentation", worlds, trained.encoder, tmp_path / "a")).classes == CLASS_NAMES
+    own = tuple("abcdefghij")
+    config = _config("segmentation", worlds, trained.encoder, tmp_path / "b", classes=own)
+    assert open_finetune(config).classes == own
+
+
+def test_every_class_has_a_figure_of_the_chosen_step(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    result = start("segmentation", worlds, trained.encoder, tmp_path / "run")
+    noted = json.loads((tmp_path / "run" / "validation_classes.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {int(step) for step in noted} == {line["step"] for line in lines if "validation/miou" in line}
+    chosen = noted[str(result.best_step)]
+    assert len(chosen) == len(CLASS_NAMES)
+    assert np.mean([value for value in chosen if value is not None]) == pytest.approx(result.figures["miou"])
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert ">iou</th>" in report
+    for name, value in zip(CLASS_NAMES, chosen, strict=True):
+        assert f"<td>{name}</td><td>{'-' if value is None else f'{value:.4f}'}</td>" in report
 
 
 def test_pretrained_weights_are_where_the_run_starts(worlds: Path, trained: RunResult, tmp_path: Path) -> None:

@@ -11,9 +11,14 @@ import pytest
 
 from eventfm.api import evaluate
 from eventfm.api.pretraining import RunResult
+from eventfm.api.transfer_cells import CellResult, Labels, Row, cells_of
+from eventfm.api.transfer_report import class_tables, label_plots, lines_of
 from eventfm.api.transferring import TransferResult
 from eventfm.config import ConfigError
+from eventfm.evaluation.scoring import Scored
+from eventfm.simulation.scene import CLASS_NAMES
 from eventfm.tasks.metrics import build_metrics
+from eventfm.visualization.intervals_plot import Mark
 
 TINY: dict[str, Any] = {
     "recipe": "segmentation",
@@ -48,7 +53,7 @@ def test_every_row_has_its_control_and_all_seeds(result: TransferResult) -> None
     assert {key.partition(" - ")[2] for key in values["differences"]} == {"without pretraining"}
     assert len(values["differences"]) == 2
     table = (result.out / "table.md").read_text()
-    assert table.count("| ours |") == table.count("| without pretraining |") == 2
+    assert table.count("\n| ours |") == table.count("\n| without pretraining |") == 2
     assert "trivial (does not look)" in table
     report = (result.out / "report.html").read_text()
     assert "Best and worst test windows" in report
@@ -60,6 +65,70 @@ def test_figures_are_those_of_the_sums(result: TransferResult) -> None:
     for cell in result.cells:
         assert cell.sums.shape[0] == len(result.groups)
         assert metrics.from_sums(cell.sums.sum(0)) == pytest.approx(cell.figures)
+
+
+def test_every_class_is_told_in_all_places(result: TransferResult) -> None:
+    values = json.loads((result.out / "results.json").read_text())
+    assert tuple(values["classes"]) == result.classes == CLASS_NAMES
+    for run, cell in zip(values["runs"], result.cells, strict=True):
+        assert run["iou_by_class"] == list(cell.by_class)
+        assert np.mean([v for v in cell.by_class if v is not None]) == pytest.approx(cell.figures["miou"])
+    assert len(values["trivial"]["iou_by_class"]) == len(CLASS_NAMES)
+
+    (table,) = class_tables(result, lines_of(result))
+    assert table.columns == ["class", "ours", "without pretraining", "difference", "trivial"]
+    assert [row[0] for row in table.rows] == list(CLASS_NAMES)
+    best = max(("linear", "full"), key=lambda p: np.mean([c.figures["miou"] for c in of(result, "ours", p)]))
+    assert f"ours, {best}, labels 1" in table.caption
+    wall = [np.mean([c.by_class[0] for c in of(result, row, best)]) for row in ("ours", "without pretraining")]
+    assert table.rows[0][1:4] == [f"{wall[0]:.4f}", f"{wall[1]:.4f}", f"{wall[0] - wall[1]:+.4f}"]
+    text = "| " + " | ".join(table.rows[0]) + " |"
+    assert text in (result.out / "table.md").read_text()
+    assert f"<td>{table.rows[0][3]}</td>" in (result.out / "report.html").read_text()
+
+
+def of(result: TransferResult, row: str, protocol: str) -> list[CellResult]:
+    return [c for c in result.cells if (c.cell.row.name, c.cell.protocol) == (row, protocol)]
+
+
+def made_up(labels: list[Labels]) -> TransferResult:
+    """Return results of two classes of three: the encoder is better with `full`, and with more labels."""
+    rows = [Row("a", "ours", "pretrained", "control"), Row("a", "control", "scratch")]
+    cells = []
+    for cell in cells_of(rows, ("linear", "full"), labels, (0, 1)):
+        amount = cell.labels.share or (cell.labels.shots or 0) / 100
+        iou = 0.5 + 0.2 * amount + 0.1 * (cell.protocol == "full") - 0.05 * (cell.row.name == "control")
+        figures = {"miou": iou, "class_accuracy": iou, "pixel_accuracy": iou}
+        by_class = (iou - 0.1, iou + 0.1, None if cell.seed else 0.0)
+        cells.append(CellResult(cell, figures, np.ones((4, 9)), 1, by_class))
+    trivial = Scored({"miou": 0.1, "class_accuracy": 0.1, "pixel_accuracy": 0.1}, np.ones((4, 9)), (0.1, 0.0, None))
+    return TransferResult(Path(), "segmentation", tuple(cells), trivial, np.arange(4), {}, ("a", "b", "c"))
+
+
+def test_classes_of_the_best_protocol_with_the_most_labels() -> None:
+    result = made_up([Labels(0.1), Labels(1.0), Labels(None, 4)])
+    (table,) = class_tables(result, lines_of(result))
+    assert "ours, full, labels 1, seeds: 2" in table.caption
+    assert table.rows == [
+        ["a", "0.7000", "0.6500", "+0.0500", "0.1000"],
+        ["b", "0.9000", "0.8500", "+0.0500", "0.0000"],
+        ["c", "0.0000", "0.0000", "+0.0000", "-"],
+    ]
+
+
+def test_curves_over_shares_and_over_shots_for_each_protocol() -> None:
+    result = made_up([Labels(0.1), Labels(1.0), Labels(None, 1), Labels(None, 4)])
+    plots = label_plots(lines_of(result), "miou", Mark("trivial", 0.1))
+    assert [caption for caption, _ in plots] == [
+        f"{protocol}, over the {counted}"
+        for protocol in ("linear", "full")
+        for counted in ("share of the training labels", "number of labels of each class")
+    ]
+    for _, figure in plots:
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert names == ["ours", "control", "trivial"]
+    one = made_up([Labels(1.0), Labels(None, 4)])
+    assert label_plots(lines_of(one), "miou", Mark("trivial", 0.1)) == [], "a point is no curve"
 
 
 def test_what_is_done_is_not_done_again(
@@ -75,6 +144,7 @@ def test_what_is_done_is_not_done_again(
         again = suite(worlds, trained.out, result.out)
     assert [c.figures for c in again.cells] == [c.figures for c in result.cells]
     assert all(np.array_equal(a.sums, b.sums) for a, b in zip(again.cells, result.cells, strict=True))
+    assert [c.by_class for c in again.cells] == [c.by_class for c in result.cells]
 
     with pytest.raises(ValueError, match="other settings, data or weights; choose another out="):
         suite(worlds, trained.out, result.out, train={**TINY["train"], "num_steps": 3})

@@ -148,6 +148,19 @@ def test_streets_and_their_classes(tmp_path: Path, real_data: Path) -> None:
             assert set(np.unique(found)) <= {*range(12), 255}
 
 
+def test_names_beside_the_masks_stay_with_the_track(pictures: Path, tmp_path: Path) -> None:
+    names = ("road", "sky", "tree", "lamp post", "car", "wall")
+    build(pictures, tmp_path / "without")
+    (pictures / "masks" / "classes.txt").write_text("\n".join(names) + "\n")
+    build(pictures, tmp_path / "named")
+    for folder, expected in (("without", ()), ("named", names)):
+        for path in (tmp_path / folder).glob("*.h5"):
+            for name in list_recordings(path):
+                tracks: Any = open_recording(f"{path}::{name}").tracks
+                assert tracks["semantic"].classes == expected
+                assert tracks["frames"].classes == ()
+
+
 def test_masks_change_nothing_else_and_may_be_left_out(pictures: Path, tmp_path: Path) -> None:
     build(pictures, tmp_path / "with")
     build(pictures, tmp_path / "without", masks=None)

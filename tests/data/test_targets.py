@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from eventfm.data.collection import Collection, Entry
 from eventfm.data.loader import Loader, evaluation_batches
 from eventfm.data.pairs import WindowSamples, cut_collection
 from eventfm.data.table import CollectionError
-from eventfm.data.targets import LabelError, Labelled, check_labels
+from eventfm.data.targets import LabelError, Labelled, check_labels, named_classes
 from eventfm.data.windows import Window, WindowConfig, WindowError, cut
 from eventfm.events import Events, Sensor
-from eventfm.io import ArrayRecording, ArrayTrack, save_recordings
+from eventfm.io import ArrayRecording, ArrayTrack, open_recording, save_recordings
 from eventfm.representations import VoxelGrid
 
 SENSOR = Sensor(12, 8)
@@ -220,6 +221,39 @@ def test_depth_and_flow_of_every_window(store: Path) -> None:
         source = labelled(n // 6)
         events = source.events(n % 6 * STEP_US + 1, (n % 6 + 1) * STEP_US + 1)
         np.testing.assert_allclose(flow["input"][n], VoxelGrid(2)(events), atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "crop"), [((4, 6), (0, 12)), ((16, 24), (0, 12)), ((16, 16), (2, 10))])
+def test_labels_of_the_size_of_the_sensor_are_as_they_are_stored(
+    store: Path, size: tuple[int, int], crop: tuple[int, int]
+) -> None:
+    """Whatever the size of the input: of a sensor that is wider, the part in the middle that the input shows."""
+    columns = slice(*crop)
+    for kind in ("semantic", "depth", "flow"):
+        small = built(store, kind, "seen", size=size).training
+        assert isinstance(small, WindowSamples)
+        stored, drawn = batch_of(built(store, kind, "seen")), next(evaluation_batches(small, 100))
+        (found,) = evaluation_batches(replace(small, label_size="sensor"), 100)
+        assert found.keys() == drawn.keys()
+        assert found["seen"].any()
+        torch.testing.assert_close(found["input"], drawn["input"])
+        for name in (kind, "seen"):
+            assert found[name].dtype == drawn[name].dtype
+            torch.testing.assert_close(found[name], stored[name][..., columns], rtol=0, atol=0, equal_nan=True)
+
+
+def test_names_of_classes_are_those_of_the_track(tmp_path: Path) -> None:
+    maps = np.zeros((1, *SIZE), np.uint8)
+    names = {"a": ("road", "car"), "b": (), "c": ("road", "car"), "d": ("car", "road")}
+    path = save_recordings(
+        tmp_path / "a.h5",
+        {key: recording(semantic=ArrayTrack([STEP_US], maps, classes)) for key, classes in names.items()},
+    )
+    entries = [Entry(name, open_recording(f"{path}::{name}")) for name in names]
+    assert named_classes(entries[:3]) == ("road", "car")
+    assert named_classes(entries[1:2]) == named_classes([Entry("e", recording())]) == ()
+    with pytest.raises(LabelError, match=r"got road, car in a and car, road in d; .*give classes=\[NAME, \.\.\.\]"):
+        named_classes(entries)
 
 
 def test_the_window_before_is_the_input_of_the_one_before(store: Path) -> None:

@@ -1,16 +1,13 @@
-"""What the tests of the readers share: made-up events, checks that every reader must pass, damaged bytes."""
+"""What the tests of the readers share: made-up events, checks that every reader must pass."""
 
 import pickle
 import sys
-import tracemalloc
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eventfm.events import Events, Sensor
-from eventfm.io import open_recording
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -74,43 +71,5 @@ def assert_contract(assert_same):
                     np.testing.assert_array_equal(getattr(found, name), getattr(expected, name)[keep])
         for start, stop in [(0, 1), (n // 3, n // 2), (n - 1, n + 10), (n, n + 1), (-5, 2), (3, 1)]:
             assert_same(recording.events_by_index(start, stop), expected.take(max(start, 0), max(stop, 0)))
-
-    return check
-
-
-@pytest.fixture
-def assert_survives_damage(tmp_path):
-    """Flipped and cut bytes of a file are read or refused by a ValueError; never a crash, never much memory."""
-
-    def check(data, name, rounds, limit_mb=64, format=None):
-        rng = np.random.default_rng(7)
-        path = tmp_path / name
-        refused = 0
-        tracemalloc.start()
-        try:
-            for i in range(rounds):
-                damaged = bytearray(data)
-                if i % 3 == 2:
-                    damaged = damaged[: int(rng.integers(1, len(data)))]
-                else:
-                    for at in rng.integers(0, len(data), int(rng.integers(1, 8))):
-                        damaged[at] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.integers(0, 256)]))
-                path.unlink(missing_ok=True)  # HDF5 takes a file of the same inode for the one it has open
-                path.write_bytes(bytes(damaged))
-                tracemalloc.reset_peak()
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        recording = open_recording(path, format=format, on_error="raise" if i % 2 else "sort")
-                        recording.events(*recording.t_range)
-                        for track in recording.tracks.values():
-                            for k in range(min(len(track.times), 3)):
-                                track.read(k)
-                except ValueError:
-                    refused += 1
-                assert tracemalloc.get_traced_memory()[1] < limit_mb * 2**20
-        finally:
-            tracemalloc.stop()
-        return refused
 
     return check

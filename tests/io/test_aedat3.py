@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def test_one_camera_of_two_is_read(make_events: Any, assert_contract: Any, tmp_p
 def test_the_compiled_decoder_is_its_plain_twin(make_events: Any) -> None:
     data, rng = packets(make_events(120)), np.random.default_rng(1)
     for number in range(200):
-        damaged = np.frombuffer(mutated(data, rng, 0) if number else data, np.uint8)
+        damaged = np.frombuffer(mutated(data, rng)[0] if number else data, np.uint8)
         for one, two in zip(decode(damaged, 1), decode_plainly(damaged, 1), strict=True):
             assert one.dtype == two.dtype
             np.testing.assert_array_equal(one, two)
@@ -97,4 +96,4 @@ def test_what_cannot_be_read_is_refused(make_events: Any, tmp_path: Path) -> Non
 def test_damage_is_survived(make_events: Any, tmp_path: Path) -> None:
     head = header3()
     data = head + packets(make_events(150, width=128, height=128))
-    assert 0 < fuzz(data, partial(open_recording, on_error="sort"), tmp_path, header=len(head)) < 500
+    assert 0 < fuzz(data, tmp_path, header=len(head)) < 500

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fuzzing import fuzz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -224,8 +225,8 @@ def test_outside_the_sensor_is_refused_or_dropped(tmp_path, make_events):
         assert open_recording(path, on_error="sort").num_events == 500 - outside
 
 
-def test_damaged_bytes(make_events, assert_survives_damage):
-    assert assert_survives_damage(rows(make_events(200), seconds=True).encode(), "a.txt", 60) > 0
+def test_damage_is_survived(tmp_path, make_events):
+    assert 0 < fuzz(rows(make_events(200), seconds=True).encode(), tmp_path, count=60) < 60
 
 
 def test_guessing_prefers_the_column_that_runs_forward(tmp_path):

@@ -76,16 +76,7 @@ def test_data_that_begin_with_the_byte_of_a_header_are_data(tmp_path):
 
 
 @pytest.mark.parametrize("coding", ["evt2", "evt21", "evt3"])
-def test_damaged_files(coding, make_events, tmp_path):
+def test_damage_is_survived(coding, make_events, tmp_path):
     header, encode = CODINGS[coding]
     content = header + encode(rows_of(make_events(count=40)), TRIGGERS * 5)
-    (tmp_path / "whole.raw").write_bytes(content)
-    _ = open_recording(tmp_path / "whole.raw", on_error="sort").tracks["triggers"].times  # compiles
-
-    def read(path):
-        recording = open_recording(path, format="raw", on_error="sort")
-        for track in recording.tracks.values():
-            assert len(track.times) == len(track)
-        return recording
-
-    assert fuzz(content, read, tmp_path, count=150, header=len(header)) > 20
+    assert 0 < fuzz(content, tmp_path, "raw", 150, len(header)) < 130

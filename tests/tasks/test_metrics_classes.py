@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from eventfm.tasks.metric_checks import NothingMeasuredError
 from eventfm.tasks.metrics import build_metrics
+from eventfm.tasks.metrics_classes import accuracy_by_class, iou_by_class
 
 
 def segmented(predicted: np.ndarray, label: np.ndarray, num_classes: int) -> dict[str, float]:
@@ -100,6 +101,29 @@ def test_segmentation_by_hand(seed: int, num_classes: int, used: int) -> None:
     if seed % 2:
         predicted = np.where(label == 255, predicted, label)
     assert segmented(predicted, label, num_classes) == pytest.approx(by_hand(predicted, label, num_classes), abs=1e-9)
+
+
+def test_each_class_by_hand_and_by_torchmetrics() -> None:
+    generator = np.random.default_rng(2)
+    label, predicted = generator.integers(0, 4, (2, 3, 6, 6))
+    label[:, :2] = 255
+    predicted[:, :2] = 5  # where nothing is labelled
+    predicted[0, 5, :3] = 4
+    logits = torch.nn.functional.one_hot(torch.from_numpy(predicted), 6).movedim(-1, 1).float()
+    rows = build_metrics("segmentation", 6).per_sample({"logits": logits}, {"semantic": torch.from_numpy(label)})
+    found = iou_by_class(rows.sum(0).numpy())
+    theirs = multiclass_jaccard_index(
+        torch.from_numpy(predicted), torch.from_numpy(label), num_classes=6, ignore_index=255, average="none"
+    )
+    np.testing.assert_allclose(found[:5], theirs[:5].numpy(), atol=1e-6)
+    assert found[4] == 0, "said, and nowhere true"
+    assert np.isnan(found[5]), "neither said nor true where there are labels"
+    assert np.nanmean(found) == pytest.approx(segmented(predicted, label, 6)["miou"])
+
+
+def test_accuracy_of_each_class() -> None:
+    label, right = np.array([2, 0, 2, 2, 4]), np.array([1.0, 0, 0, 1, 1])
+    np.testing.assert_allclose(accuracy_by_class(right, label, 6), [0, np.nan, 2 / 3, np.nan, 1, np.nan])
 
 
 def test_segmentation_is_the_jaccard_index_of_torchmetrics() -> None:

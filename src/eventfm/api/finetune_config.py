@@ -45,7 +45,8 @@ class FinetuneConfig(Config):
     drop_path: float | None = Field(default=None, ge=0, lt=1)
     """Stochastic depth of the network while it learns; as in the encoder's own training where it is not given."""
     classes: tuple[str, ...] | None = None
-    """Names of the classes of a segmentation, by number; counted in the training labels where they are not given."""
+    """Names of the classes of a segmentation, by number; where they are not given, those that the recordings have with
+    their track `semantic`, and else as many as the training labels have."""
     data: DataConfig = DataConfig()
     labels: FewLabels = FewLabels()
     train: TrainSettings

@@ -21,12 +21,13 @@ from eventfm.api.finetune_config import (
 )
 from eventfm.api.run_report import read_metrics
 from eventfm.api.task_pictures import TaskPictures
-from eventfm.api.task_report import write_task_report
+from eventfm.api.task_report import note_classes, write_task_report
 from eventfm.data.build import DataConfig, Samples, build_samples
 from eventfm.data.loader import Loader
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.splits import open_parts
 from eventfm.data.table import CollectionError
+from eventfm.data.targets import named_classes
 from eventfm.deployment.model import ModelCard, save_model
 from eventfm.engine.distributed import world
 from eventfm.engine.hooks import Best, Hooks
@@ -69,6 +70,7 @@ class Opened(NamedTuple):
     beginning: Beginning
     training: WindowSamples
     validation: WindowSamples
+    """With labels of the sensor's own size."""
     window: dict[str, Any]
     classes: tuple[str, ...]
     trained_on: tuple[str, ...]
@@ -96,17 +98,17 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
     objective, training, validation = opened.objective, opened.training, opened.validation
     log.info("data: %d training windows, %d for validation", len(training), len(validation))
     folder = RunFolder(Path(config.out))
-    pictures = TaskPictures(folder.path, validation, opened.classes)
+    pictures = TaskPictures(folder.path, replace(validation, label_size="input"), opened.classes)
     metric, mode = SELECT[objective.task]
     num_classes = len(opened.classes) or None
 
     def validate(objective: nn.Module, step: int) -> dict[str, float]:
         device = next(objective.parameters()).device
         predict, task = cast(Any, objective).predict, str(config.task["name"])
-        figures = score_task(
-            predict, task, validation, num_classes, batch_size=config.train.batch_size, device=device
-        ).figures
-        return {f"validation/{name}": value for name, value in figures.items()}
+        scored = score_task(predict, task, validation, num_classes, batch_size=config.train.batch_size, device=device)
+        if scored.by_class and world().rank == 0:
+            note_classes(folder.path, step, scored.by_class)
+        return {f"validation/{name}": value for name, value in scored.figures.items()}
 
     def export(objective: nn.Module, step: int) -> None:
         save_model(folder.path / "model", objective, _card(opened, step, folder))
@@ -155,6 +157,9 @@ def open_finetune(config: FinetuneConfig) -> Opened:
     assert source.collection is not None, "open_parts refuses what is no recording"
     beginning = beginning_of(config, (source.sensor.height, source.sensor.width))
     representation = build_representation(beginning.representation)
+    named = config.classes or ()
+    if not named and "semantic" in wanted(config.task):
+        named = named_classes(entry for part in parts.values() if part.collection for entry in part.collection.entries)
 
     def samples(part: str, data: DataConfig) -> Samples:
         return build_samples(
@@ -164,7 +169,7 @@ def open_finetune(config: FinetuneConfig) -> Opened:
             VoxelGrid(1),
             beginning.input_size,
             wanted=wanted(config.task),
-            num_classes=None if config.classes is None else len(config.classes),
+            num_classes=len(named) or None,
         )
 
     everything = config.data.model_copy(update={"holdout": 0.0})
@@ -175,8 +180,8 @@ def open_finetune(config: FinetuneConfig) -> Opened:
         raise CollectionError(
             "nothing to choose the best step by: give data.holdout above 0, or a split named val in data.labels"
         )
-    validation = cast(WindowSamples, held_out)
-    classes = _classes(config, source.collection.classes, training)
+    validation = replace(cast(WindowSamples, held_out), label_size="sensor")
+    classes = _classes(config, source.collection.classes, named, training)
     if "semantic" in training.wanted:
         training, validation = (replace(part, class_limit=len(classes)) for part in (training, validation))
     training = _few(training, config)
@@ -207,18 +212,18 @@ def _few(samples: WindowSamples, config: FinetuneConfig) -> WindowSamples:
     return replace(samples, windows=tuple(samples.windows[n] for n in chosen))
 
 
-def _classes(config: FinetuneConfig, named: tuple[str, ...], training: WindowSamples) -> tuple[str, ...]:
-    """Return the names of the classes, of tasks that have such."""
+def _classes(
+    config: FinetuneConfig, labels: tuple[str, ...], named: tuple[str, ...], training: WindowSamples
+) -> tuple[str, ...]:
+    """Return the names of the classes, of tasks that have such: `labels` of recordings, or `named` ones of pixels."""
     task = str(config.task.get("name"))
     if task == "recognition":
-        if not named:
+        if not labels:
             raise CollectionError("recognition needs a class for every recording: give data.labels=TABLE.csv")
-        return named
+        return labels
     if task != "segmentation":
         return ()
-    if config.classes is not None:
-        return config.classes
-    return tuple(f"class {n}" for n in range(training.num_classes()))
+    return named or tuple(f"class {n}" for n in range(training.num_classes()))
 
 
 def _objective(config: FinetuneConfig, beginning: Beginning, channels: int, num_classes: int | None) -> Any:

@@ -79,6 +79,8 @@ class CellResult:
     """(N, S), what each test window adds (`evaluation.scoring.Scored`)."""
     step: int
     """The step that the validation windows chose."""
+    by_class: tuple[float | None, ...] = ()
+    """One figure of each class (`evaluation.scoring.Scored`), of tasks that have classes."""
 
 
 def cells_of(
@@ -113,10 +115,12 @@ def kept_cell(folder: Path, cell: Cell, known_by: Any, compute: Callable[[], Cel
                 f"{file} is of a run with other settings, data or weights; choose another out=, or delete it to run "
                 "it again"
             )
-        return CellResult(cell, values["figures"], np.load(file.with_suffix(".npy")), values["step"])
+        sums = np.load(file.with_suffix(".npy"))
+        return CellResult(cell, values["figures"], sums, values["step"], tuple(values["by_class"]))
     result = compute()
     folder.mkdir(parents=True, exist_ok=True)
     np.save(file.with_suffix(".npy"), result.sums)  # first: a cell is kept once its JSON is there
-    values = {"settings_sha256": digest, "figures": result.figures, "step": result.step, **described(cell)}
+    kept = {"figures": result.figures, "by_class": result.by_class, "step": result.step}
+    values = {"settings_sha256": digest, **kept, **described(cell)}
     write_atomic(file, json.dumps(values, indent=2) + "\n")
     return result

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as ConsoleTable
 
+from eventfm.api.class_report import class_table, difference_by_class, mean_by_class
 from eventfm.api.probe_report import markdown
 from eventfm.api.transfer_cells import CellResult, Labels, Row, described
 from eventfm.deployment.report import Section, Table, write_report
 from eventfm.engine.run_folder import write_atomic
 from eventfm.evaluation.intervals import Interval, paired_interval, seed_interval
 from eventfm.tasks.metrics import SELECT, build_metrics
+from eventfm.tasks.metrics_classes import BY_CLASS
 from eventfm.visualization.files import read_picture
 from eventfm.visualization.intervals_plot import Mark, dot_plot, label_curves
 
@@ -30,6 +32,12 @@ SHOWN = {
     "depth": ("abs_rel", "rmse", "delta1"),
 }
 """Figures in the table; `results.json` has all."""
+_COUNTED = {"share": "share of the training labels", "shots": "number of labels of each class"}
+_DIFFERENCE = "difference"
+_CLASSES = (
+    "Each encoder under the protocol that suits it best, with the most labels, beside its control under the same; "
+    "means over seeds. A class that occurs nowhere has no figure."
+)
 
 
 class Line(NamedTuple):
@@ -48,6 +56,11 @@ class Line(NamedTuple):
     def values(self, figure: str) -> list[float]:
         """Return a figure, seed by seed."""
         return [result.figures[figure] for result in self.results if figure in result.figures]
+
+    @property
+    def by_class(self) -> list[float | None]:
+        """The figure of each class, mean over seeds; empty for tasks without classes."""
+        return mean_by_class([result.by_class for result in self.results])
 
     def mark(self, figure: str) -> Mark:
         """Return the mean of a figure over seeds, with the interval of the mean where there are two seeds or more."""
@@ -93,25 +106,34 @@ def write_transfer(result: TransferResult, config: dict[str, Any]) -> None:
         "config": config,
         "task": result.task,
         "num_test_windows": len(result.groups),
-        "trivial": result.trivial.figures,
-        "runs": [{**described(r.cell), "step": r.step, "figures": r.figures} for r in result.cells],
+        "classes": result.classes,
+        "trivial": {**result.trivial.figures, **_of_classes(result.task, result.trivial.by_class)},
+        "runs": [
+            {**described(r.cell), "step": r.step, "figures": r.figures, **_of_classes(result.task, r.by_class)}
+            for r in result.cells
+        ],
         "differences": {name: found._asdict() for name, found in differences.items()},
         "seen_in_pretraining": result.seen,
     }
     write_atomic(result.out / "results.json", json.dumps(values, indent=2) + "\n")
     text = [[name, f"{f.value:+.4f}", f"{f.low:+.4f} to {f.high:+.4f}"] for name, f in differences.items()]
     second = ["difference in " + metric, "value", "95 % interval (paired bootstrap over recordings)"]
-    write_atomic(result.out / "table.md", f"{markdown(header, rows)}\n\n{markdown(second, text)}\n")
+    of_classes = class_tables(result, lines)
+    parts = [markdown(header, rows), markdown(second, text)]
+    parts += [f"{table.caption}\n\n{markdown(list(table.columns), table.rows)}" for table in of_classes]
+    write_atomic(result.out / "table.md", "\n\n".join(parts) + "\n")
     trivial = Mark("trivial", result.trivial.figures[metric])
-    plots = [("", dot_plot([line.mark(metric) for line in lines], metric, trivial))] if lines else []
-    if curves := _curves(lines, metric):
-        plots.append(("over the share of labels", label_curves(curves, metric, "share of the training labels")))
+    drawn = _with_most_labels(lines)
+    names = [line.row.name for line in drawn]
+    plots = [("", dot_plot([line.mark(metric) for line in drawn], metric, trivial, names))] if drawn else []
+    plots += label_plots(lines, metric, trivial)
     write_report(
         result.out / "report.html",
         f"Transfer to {result.task}",
         [
             Section("Scores", text=_notes(result), tables=[Table(header, rows)], pictures=plots),
             Section("What pretraining adds", tables=[Table(second, text)]),
+            *([Section("Classes", text=_CLASSES, tables=of_classes)] if of_classes else []),
             Section("Best and worst test windows", pictures=_cases(result)),
             Section("Settings", settings=config),
         ],
@@ -151,6 +173,11 @@ def _notes(result: TransferResult) -> str:
         "as it is with linear. 'trivial' does not look at its input: the majority class, no motion, or the median "
         "depth of the training labels. "
     )
+    if result.task != "recognition":
+        text += (
+            "Answers are brought to the size of the labels, the sensor's own, before they are measured; what of the "
+            "sensor the input does not show is not. "
+        )
     if result.task == "flow":
         text += "Flow is measured in pixels of the sensor. "
     seen = [f"{row}: {said}" for row, said in result.seen.items() if said]
@@ -177,12 +204,63 @@ def _pooled(line: Line, seeds: Sequence[int], groups: NDArray[np.int64]) -> NDAr
     return out
 
 
-def _curves(lines: Sequence[Line], metric: str) -> dict[str, list[tuple[float, Mark]]]:
-    found: dict[str, list[tuple[float, Mark]]] = {}
-    for line in lines:
-        if line.labels.share is not None:
-            found.setdefault(f"{line.row.name}, {line.protocol}", []).append((line.labels.share, line.mark(metric)))
-    return {name: points for name, points in found.items() if len(points) > 1}
+def class_tables(result: TransferResult, lines: Sequence[Line]) -> list[Table]:
+    """Return a table for each pretrained encoder: what it reaches on each class, and what it would without that.
+
+    Each is of the encoder's best protocol with the most labels, seeds averaged.
+    """
+    if result.task not in BY_CLASS:
+        return []
+    metric, better = SELECT[result.task]
+    tables = []
+    for row in dict.fromkeys(line.row for line in lines if line.row.weights == "pretrained"):
+        own = [line for line in lines if line.row == row]
+        most = max((line.labels for line in own), key=_amount)
+        best = better((line for line in own if line.labels == most), key=lambda line: line.mark(metric).value)
+        columns = {row.name: best.by_class}
+        if control := next((other for other in lines if _is_control(other, best)), None):
+            columns[control.row.name] = control.by_class
+            columns[_DIFFERENCE] = difference_by_class(best.by_class, control.by_class)
+        columns["trivial"] = result.trivial.by_class
+        caption = f"{BY_CLASS[result.task]} of each class: {best.name}, seeds: {len(best.results)}"
+        tables.append(class_table(result.classes, columns, caption, _DIFFERENCE))
+    return tables
+
+
+def label_plots(lines: Sequence[Line], metric: str, trivial: Mark) -> list[tuple[str, Any]]:
+    """Return, for each protocol with several numbers of labels, what rows reach over them, as (caption, figure)."""
+    plots: list[tuple[str, Any]] = []
+    dashed = {line.row.name for line in lines if line.row.weights == "scratch"}
+    for protocol in dict.fromkeys(line.protocol for line in lines):
+        for kind, counted in _COUNTED.items():
+            rows: dict[str, list[tuple[float, Mark]]] = {}
+            for line in lines:
+                amount = getattr(line.labels, kind)
+                if line.protocol == protocol and amount is not None:
+                    rows.setdefault(line.row.name, []).append((amount, line.mark(metric)))
+            rows = {name: points for name, points in rows.items() if len(points) > 1}
+            if rows:
+                plots.append((f"{protocol}, over the {counted}", label_curves(rows, metric, counted, dashed, trivial)))
+    return plots
+
+
+def _with_most_labels(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines with the greatest share of labels and those with the most shots; curves have the others."""
+    most = {
+        max((line.labels for line in lines if getattr(line.labels, kind)), key=_amount, default=None)
+        for kind in _COUNTED
+    }
+    return [line for line in lines if line.labels in most]
+
+
+def _amount(labels: Labels) -> tuple[bool, float]:
+    """Return what orders numbers of labels; shares, the whole of which is 1, come after shots."""
+    return labels.share is not None, labels.share or labels.shots or 0
+
+
+def _of_classes(task: str, by_class: Sequence[float | None]) -> dict[str, Any]:
+    """Return the figures of classes as `results.json` has them."""
+    return {f"{BY_CLASS[task]}_by_class": list(by_class)} if task in BY_CLASS else {}
 
 
 def _cases(result: TransferResult) -> list[tuple[str, Any]]:

@@ -7,10 +7,10 @@ import logging
 import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ from eventfm.data.build import build_samples
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.pool import Tick, num_cores, run_here, run_in_processes
 from eventfm.data.splits import open_parts
-from eventfm.data.transforms import whole
 from eventfm.deployment.model import load_model
 from eventfm.evaluation.leakage import leakage
 from eventfm.evaluation.scoring import Scored, score_task
@@ -89,14 +88,6 @@ class TransferResult:
     seen: dict[str, str] = field(default_factory=dict)
     """For each encoder that was pretrained on test recordings, which; in words."""
     classes: tuple[str, ...] = ()
-
-
-class Test(NamedTuple):
-    """What every row is scored on."""
-
-    samples: WindowSamples
-    pixel: tuple[float, float]
-    """Width and height of a pixel of the input, in pixels of the sensor."""
 
 
 def transfer(**settings: Any) -> TransferResult:
@@ -167,6 +158,7 @@ def _done(cell: Cell, config: TransferConfig) -> CellResult:
         "encoder": read_card(encoder_folder(cell.row.encoder)).weights_sha256
         if cell.row.weights == "pretrained"
         else None,
+        "scored_at": "sensor",
     }
 
     def compute() -> CellResult:
@@ -176,12 +168,12 @@ def _done(cell: Cell, config: TransferConfig) -> CellResult:
         objective, card = load_model(result.model)
         num_classes = len(card.classes) or None
         test = _test(run, num_classes)
-        scored = score_task(objective.predict, objective.task, test.samples, num_classes, pixel=test.pixel)
+        scored = score_task(objective.predict, objective.task, test, num_classes)
         if cell.seed == config.seeds[0]:
             _draw(objective, test, scored, card.classes, Path(config.out) / "cells" / f"{cell.slug}.png")
         if not config.keep_checkpoints:
             shutil.rmtree(result.out / "checkpoints")
-        return CellResult(cell, scored.figures, scored.sums, result.best_step)
+        return CellResult(cell, scored.figures, scored.sums, result.best_step, scored.by_class)
 
     return kept_cell(Path(config.out) / "cells", cell, known_by, compute)
 
@@ -191,10 +183,8 @@ def _with_trivial(config: TransferConfig, cell: Cell, done: Sequence[CellResult]
     opened = open_finetune(run.model_copy(update={"labels": FewLabels()}))
     task, num_classes = str(run.task["name"]), len(opened.classes) or None
     test = _test(run, num_classes)
-    trivial = score_task(
-        trivial_predictor(task, opened.training, num_classes), task, test.samples, num_classes, pixel=test.pixel
-    )
-    groups = np.array([number for number, _ in test.samples.windows])
+    trivial = score_task(trivial_predictor(task, opened.training, num_classes), task, test, num_classes)
+    groups = np.array([number for number, _ in test.windows])
     return TransferResult(Path(config.out), task, tuple(done), trivial, groups, _seen(config, test), opened.classes)
 
 
@@ -244,8 +234,8 @@ def _run_config(cell: Cell, config: TransferConfig) -> FinetuneConfig:
     return parse_finetune(config.recipe, changes)
 
 
-def _test(run: FinetuneConfig, num_classes: int | None) -> Test:
-    """Return the test windows as the encoder of `run` reads them.
+def _test(run: FinetuneConfig, num_classes: int | None) -> WindowSamples:
+    """Return the test windows as the encoder of `run` reads them, with labels of the sensor's own size.
 
     Raises:
         CollectionError: The table has no split `test`.
@@ -262,12 +252,10 @@ def _test(run: FinetuneConfig, num_classes: int | None) -> Test:
         wanted=wanted(run.task),
         num_classes=num_classes,
     ).training
-    geometry = whole(source.sensor, beginning.input_size)
-    height, width = beginning.input_size
-    return Test(cast(WindowSamples, samples), (geometry.width / width, geometry.height / height))
+    return replace(cast(WindowSamples, samples), label_size="sensor")
 
 
-def _draw(objective: Any, test: Test, scored: Scored, classes: tuple[str, ...], file: Path) -> None:
+def _draw(objective: Any, test: WindowSamples, scored: Scored, classes: tuple[str, ...], file: Path) -> None:
     """Draw the test windows that are answered best and worst, each with what it scores."""
     metric, better = SELECT[objective.task]
     metrics = build_metrics(objective.task, len(classes) or None)
@@ -279,13 +267,13 @@ def _draw(objective: Any, test: Test, scored: Scored, classes: tuple[str, ...], 
     chosen = list(dict.fromkeys([*ranked[:NUM_CASES], *ranked[-NUM_CASES:]]))
     notes = [f"{metric} {values[number]:.3g}" for number in chosen]
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(file, draw_answers(objective, test.samples, chosen, classes, notes))
+    save_picture(file, draw_answers(objective, replace(test, label_size="input"), chosen, classes, notes))
 
 
-def _seen(config: TransferConfig, test: Test) -> dict[str, str]:
+def _seen(config: TransferConfig, test: WindowSamples) -> dict[str, str]:
     """Return, for each encoder that was pretrained on test recordings, which those are."""
-    used = sorted({number for number, _ in test.samples.windows})
-    entries = [test.samples.collection.entries[number] for number in used]
+    used = sorted({number for number, _ in test.windows})
+    entries = [test.collection.entries[number] for number in used]
     prints = {entry.name: entry.fingerprint for entry in entries if entry.recording.num_events}
     found = {
         row.name: leakage(read_card(encoder_folder(row.encoder)).trained_on, prints)

@@ -59,7 +59,7 @@ class WindowSamples:
     at the start of the window moves until its end, pixels of the input, u right and v down, NaN where unknown; `depth`
     (1, H, W), metres, NaN where unknown; `seen` (H, W), 1 where the window has an event; `before` (C, H, W), the window
     of the same length right before this one. With `label_size="sensor"`, for scoring, the labels and `seen` are those
-    of the sensor's own pixels, as they are stored, of the part of the sensor that the input shows, and flow counts them.
+    of the sensor's own pixels, as they are stored, in the part of it that the input shows, and flow counts them.
 
     A window whose picture or frames cannot be read is passed over for the next one; labels must be readable.
     """

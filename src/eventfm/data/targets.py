@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -189,14 +190,14 @@ def check_labels(
         raise LabelError(f"nothing is labelled in the {kind} of any of {len(windows)} windows, the first of {name}")
 
 
-def named_classes(collection: Collection) -> tuple[str, ...]:
+def named_classes(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Return the names of the classes of pixels, by number, that the recordings' tracks have; none where none has any.
 
     Raises:
         LabelError: Recordings call them differently, so that a number means one thing here and another there.
     """
     found: dict[tuple[str, ...], str] = {}
-    for entry in collection.entries:
+    for entry in entries:
         if classes := getattr(entry.recording.tracks.get("semantic"), "classes", ()):
             found.setdefault(classes, entry.name or "the recording")
     if len(found) > 1:

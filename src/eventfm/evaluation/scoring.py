@@ -9,14 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from eventfm.data.loader import SampleSet, evaluation_batches
 from eventfm.engine.feed import to_device
 from eventfm.protocols import Batch
-from eventfm.tasks.metrics import build_metrics
+from eventfm.tasks.metrics import TaskMetrics, build_metrics
+from eventfm.tasks.metrics_classes import accuracy_by_class, iou_by_class
 
 Predict = Callable[[Batch], dict[str, Tensor]]
 """What answers a batch, such as an objective's `predict` in evaluation mode."""
+
+_ANSWERS = {"segmentation": ("logits", "semantic"), "flow": ("flow", "flow"), "depth": ("depth", "depth")}
+"""Of tasks with an answer for every pixel: what it is called, and what its label is called."""
+_MEASURED = ("semantic", "flow", "depth", "seen")
 
 
 class Scored(NamedTuple):
@@ -26,6 +32,8 @@ class Scored(NamedTuple):
     """By the names of `tasks.metrics`, pooled over the whole set."""
     sums: NDArray[np.float64]
     """(N, S), what each sample adds; figures are a function of their sum (`TaskMetrics.from_sums`)."""
+    by_class: tuple[float | None, ...] = ()
+    """`tasks.metrics_classes.BY_CLASS` of each class, None for one that occurs nowhere; none of tasks without such."""
 
 
 @torch.no_grad()
@@ -42,20 +50,71 @@ def score_task(
 ) -> Scored:
     """Return what `predict` reaches on `samples`, each seen once and without augmentation.
 
-    `pixel` is the width and height of a pixel of the input in pixels of the sensor, in which flow is measured, so that
-    inputs of other sizes compare. `options` are those of `tasks.metrics.build_metrics`.
+    Labels are measured as they are: where they are of another size than the answers, as with samples of
+    `label_size="sensor"`, the answers are brought to theirs (`at_label`). `pixel` is the width and height of a pixel of
+    the labels in the pixels that flow is to be measured in. `options` are those of `tasks.metrics.build_metrics`.
 
     Raises:
         ValueError: No sample has anything to measure.
     """
     metrics = build_metrics(task, num_classes, **options)
     rows: list[Tensor] = []
+    labels: list[Tensor] = []
     for batch in evaluation_batches(samples, batch_size):
         batch = to_device(batch, torch.device(device))
         answer = predict(batch)
-        if task == "flow":
-            scale = torch.tensor(pixel, device=answer["flow"].device).view(1, 2, 1, 1)
-            answer, batch = {"flow": answer["flow"] * scale}, {**batch, "flow": batch["flow"] * scale}
-        rows.append(metrics.per_sample(answer, batch).double().cpu())
-    sums = torch.cat(rows)
-    return Scored(metrics.from_sums(sums.sum(0)), sums.numpy())
+        rows.append(torch.cat([_measured(metrics, task, *part, pixel) for part in _parts(task, answer, batch)]))
+        if task == "recognition":
+            labels.append(batch["label"].cpu())
+    sums = torch.cat(rows).numpy()
+    figures = metrics.from_sums(sums.sum(0))
+    by_class = np.empty(0)
+    if task == "segmentation":
+        by_class = iou_by_class(sums.sum(0))
+    elif labels and num_classes is not None:
+        by_class = accuracy_by_class(sums[:, 1], torch.cat(labels).numpy(), num_classes)
+    return Scored(figures, sums, tuple(None if np.isnan(value) else value for value in by_class.tolist()))
+
+
+def at_label(task: str, answer: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Return `answer` at the pixels of the labels in `batch`, which cover the same part of the sensor.
+
+    Logits, depth and flow are resized bilinearly, and the lengths of flow with them, so that they count pixels of the
+    label. Logits come before the choice of a class, as is common where labels are larger than the input.
+    """
+    if task not in _ANSWERS:
+        return answer
+    name, key = _ANSWERS[task]
+    values, size = answer[name], batch[key].shape[-2:]
+    if values.shape[-2:] == size:
+        return answer
+    resized = functional.interpolate(values.float(), size, mode="bilinear", align_corners=False)
+    if task == "flow":
+        lengths = resized.new_tensor([size[1] / values.shape[-1], size[0] / values.shape[-2]])
+        resized = resized * lengths.view(1, 2, 1, 1)
+    return {name: resized}
+
+
+def _parts(task: str, answer: dict[str, Tensor], batch: Batch) -> list[tuple[dict[str, Tensor], Batch]]:
+    """Return a batch with its answers as a whole, or else, where these are to be resized, sample by sample.
+
+    The logits of a whole batch at the pixels of a large sensor would be gigabytes.
+    """
+    name, key = _ANSWERS.get(task, ("", ""))
+    if not key or answer[name].shape[-2:] == batch[key].shape[-2:]:
+        return [(answer, batch)]
+    labels = [kind for kind in _MEASURED if kind in batch]
+    return [
+        ({name: answer[name][i : i + 1]}, {kind: batch[kind][i : i + 1] for kind in labels})
+        for i in range(len(batch[key]))
+    ]
+
+
+def _measured(
+    metrics: TaskMetrics, task: str, answer: dict[str, Tensor], batch: Batch, pixel: tuple[float, float]
+) -> Tensor:
+    answer = at_label(task, answer, batch)
+    if task == "flow":
+        scale = torch.tensor(pixel, device=answer["flow"].device).view(1, 2, 1, 1)
+        answer, batch = {"flow": answer["flow"] * scale}, {**batch, "flow": batch["flow"] * scale}
+    return metrics.per_sample(answer, batch).double().cpu()

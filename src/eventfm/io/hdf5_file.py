@@ -71,13 +71,15 @@ def _handle_of(path: Path, chunk_cache: bool) -> _Handle:
 class Hdf5Track:
     """A track in an HDF5 file: `times` (N,) in memory, entries read when asked for.
 
-    `data` names a data set (N, ...), or a group with one data set per entry where their shapes differ.
+    `data` names a data set (N, ...), or a group with one data set per entry where their shapes differ. `classes` are
+    the names of the numbers in it, where it has classes and the file says.
     """
 
-    def __init__(self, file: Hdf5File, data: str, times: NDArray[np.int64]) -> None:
+    def __init__(self, file: Hdf5File, data: str, times: NDArray[np.int64], classes: tuple[str, ...] = ()) -> None:
         self._file = file
         self._data = data
         self.times = times
+        self.classes = classes
 
     def __len__(self) -> int:
         return len(self.times)

@@ -35,10 +35,14 @@ class ArrayRecording:
 
 
 class ArrayTrack:
-    """A track in memory: `times` (N,) microseconds and `data` (N, ...) or a sequence of N arrays."""
+    """A track in memory: `times` (N,) microseconds and `data` (N, ...) or a sequence of N arrays.
 
-    def __init__(self, times: ArrayLike, data: Sequence[Any] | NDArray[Any]) -> None:
+    `classes` are the names of the numbers in it, of a track of classes; the native store keeps them with it.
+    """
+
+    def __init__(self, times: ArrayLike, data: Sequence[Any] | NDArray[Any], classes: Sequence[str] = ()) -> None:
         self.times: NDArray[np.int64] = as_track_times(times)
+        self.classes = tuple(classes)
         if len(data) != len(self.times):
             raise FormatError(f"expected one entry per time of the track, got {len(data)} for {len(self.times)} times")
         self._data = data

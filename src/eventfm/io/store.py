@@ -3,7 +3,7 @@
 A file holds one recording at its root, or many under `recordings/<id>/`. A recording is `events/{x, y, t, p}`,
 `ms_to_idx` and `t_offset` as DSEC has them (see `indexed`), with int64 times, and one group per track with `times`
 and `data`. `events/noise` (1 = noise) is there where a simulator knows it. Sensor, format of origin and provenance
-are attributes.
+are attributes, and so are the names of the classes of a track of such.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventfm.io.hdf5_file import Hdf5File, Hdf5Track, h5py, reading, require_hdf
 from eventfm.io.hdf5_sink import hdf5_writer
 from eventfm.io.indexed import IndexedRecording
 from eventfm.io.recording import as_track_times
-from eventfm.io.store_layout import ID_GROUP, VERSION, VERSION_KEY, check_id, read_text, write_recording
+from eventfm.io.store_layout import CLASSES, ID_GROUP, VERSION, VERSION_KEY, check_id, read_text, write_recording
 from eventfm.protocols import Recording, Track
 
 
@@ -156,7 +156,8 @@ def _tracks(file: Hdf5File, group: str) -> dict[str, Track]:
                 stored(item, "data", ndim=data.ndim)
             if len(data) != len(times):
                 raise FormatError(f"{file.path}: track {name} has {len(data)} entries and {len(times)} times")
-            tracks[name] = Hdf5Track(file, f"{group.rstrip('/')}/{name}/data", times)
+            classes = tuple(map(str, json.loads(read_text(item, CLASSES)))) if CLASSES in item.attrs else ()
+            tracks[name] = Hdf5Track(file, f"{group.rstrip('/')}/{name}/data", times, classes)
     return tracks
 
 

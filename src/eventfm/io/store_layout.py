@@ -25,6 +25,8 @@ _LARGEST_NUM_MS = 2**31
 _LONGEST_TEXT = 60_000
 _TRACK_CHUNK_BYTES = 1 << 16
 _COLUMNS = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.uint8}
+CLASSES = "classes"
+"""Attribute of a track of classes: their names, by number, as a list in JSON. It is there where somebody named them."""
 NOISE = "noise"
 """Column of `events/` that is there only where the recording knows which events are noise."""
 
@@ -146,6 +148,8 @@ def _compression() -> Mapping[str, Any]:
 
 def _write_track(group: Any, track: Track, check: Callable[[], None]) -> None:
     """Write `times` and `data`: one data set (N, ...), or one per entry where entries differ in shape or dtype."""
+    if classes := getattr(track, CLASSES, ()):
+        _write_text(group, CLASSES, json.dumps(list(classes)))
     times = np.asarray(track.times, np.int64)
     group.create_dataset("times", data=times)
     if not len(times):

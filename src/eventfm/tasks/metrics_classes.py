@@ -12,6 +12,8 @@ from torch import Tensor
 
 from eventfm.tasks.metric_checks import NothingMeasuredError, check_labels, check_maps, check_scores, entry
 
+BY_CLASS = {"recognition": "accuracy", "segmentation": "iou"}
+"""What is told of each class, of tasks that have such."""
 UNLABELLED = 255
 """Class number of a pixel that nobody labelled."""
 
@@ -90,12 +92,36 @@ class SegmentationMeasure:
 
     def figures(self, sums: NDArray[np.float64]) -> dict[str, float]:
         """Return `miou`, `class_accuracy` and `pixel_accuracy`."""
-        right, labelled, predicted = sums.reshape(3, self.num_classes)
+        right, labelled, _ = sums.reshape(3, self.num_classes)
         if not labelled.sum():
             raise NothingMeasuredError(f"no pixel has a label (all are {UNLABELLED}): there is nothing to measure")
-        union = labelled + predicted - right
+        iou = iou_by_class(sums)
         return {
-            "miou": float((right[union > 0] / union[union > 0]).mean()),
+            "miou": float(iou[np.isfinite(iou)].mean()),
             "class_accuracy": float((right[labelled > 0] / labelled[labelled > 0]).mean()),
             "pixel_accuracy": float(right.sum() / labelled.sum()),
         }
+
+
+def iou_by_class(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the intersection over union of each class, (K,), of `sums` (3 K,) as of `SegmentationMeasure`.
+
+    It is NaN for a class that occurs neither in the labels nor, where there are labels, in the predictions.
+    """
+    right, labelled, predicted = sums.reshape(3, -1)
+    return _ratio(right, labelled + predicted - right)
+
+
+def accuracy_by_class(right: NDArray[np.float64], label: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+    """Return the share of each class's samples that is `right`, (K,); NaN for a class of no sample.
+
+    Args:
+        right: (N,) 1 for each sample that is, else 0.
+        label: (N,) its class.
+        num_classes: K.
+    """
+    return _ratio(np.bincount(label, right, num_classes), np.bincount(label, minlength=num_classes).astype(np.float64))
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventfm.visualization.curves import COLOURS
@@ -21,8 +21,12 @@ class Mark(NamedTuple):
     """Ends of its interval, where it has one."""
 
 
-def dot_plot(marks: Sequence[Mark], figure_name: str, reference: Mark | None = None) -> Figure:
+def dot_plot(
+    marks: Sequence[Mark], figure_name: str, reference: Mark | None = None, groups: Sequence[str] = ()
+) -> Figure:
     """Return a figure with a row for each mark, its interval as a bar, and a dashed line at the `reference`.
+
+    Marks of one of the `groups`, a name for each mark, have one colour; without groups each has its own.
 
     Raises:
         ValueError: No marks.
@@ -33,8 +37,9 @@ def dot_plot(marks: Sequence[Mark], figure_name: str, reference: Mark | None = N
         raise ValueError("expected at least one figure to draw, got none")
     figure = Figure(figsize=(7.2, 0.9 + 0.34 * len(marks)), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for place, mark in enumerate(marks):
-        colour = COLOURS[place % len(COLOURS)]
+    order = list(dict.fromkeys(groups or range(len(marks))))
+    for place, (mark, group) in enumerate(zip(marks, groups or order, strict=True)):
+        colour = COLOURS[order.index(group) % len(COLOURS)]
         if mark.low is not None and mark.high is not None:
             axes.plot([mark.low, mark.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([mark.value], [place], "o", color=colour, markersize=6)
@@ -46,6 +51,7 @@ def dot_plot(marks: Sequence[Mark], figure_name: str, reference: Mark | None = N
         )  # fmt: skip
     axes.set_yticks(range(len(marks)), [mark.label for mark in marks], fontsize=8)
     axes.set_ylim(len(marks) - 0.5, -0.5)
+    axes.margins(x=0.07)  # room for the name of the reference, where that is at an end
     axes.set_xlabel(figure_name, fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
@@ -54,8 +60,21 @@ def dot_plot(marks: Sequence[Mark], figure_name: str, reference: Mark | None = N
     return figure
 
 
-def label_curves(rows: Mapping[str, Sequence[tuple[float, Mark]]], figure_name: str, counted: str = "labels") -> Figure:
-    """Return a figure with a curve for each row over the number (or share) of labels, intervals as bars.
+def label_curves(
+    rows: Mapping[str, Sequence[tuple[float, Mark]]],
+    figure_name: str,
+    counted: str = "labels",
+    controls: Collection[str] = (),
+    reference: Mark | None = None,
+) -> Figure:
+    """Return a figure with a curve for each row over the number of labels, intervals as bars.
+
+    Args:
+        rows: For each name its points: the number of labels, or the share of them, and the figure.
+        figure_name: What the figure is called.
+        counted: What is counted along the axis; numbers up to 1 are shares, and shown in percent.
+        controls: Names of rows that are dashed and grey: what others are compared with.
+        reference: A figure that takes no labels, as a dotted line.
 
     Raises:
         ValueError: No rows.
@@ -64,21 +83,33 @@ def label_curves(rows: Mapping[str, Sequence[tuple[float, Mark]]], figure_name: 
 
     if not rows:
         raise ValueError("expected at least one row to draw, got none")
-    figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(6.4, 3.9 + 0.16 * len(rows)), dpi=120, layout="constrained")
     axes = figure.subplots()
+    amounts = sorted({x for points in rows.values() for x, _ in points})
+    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(name for name in rows if name not in controls)}
+    greys = {name: str(0.35 + 0.15 * (n % 3)) for n, name in enumerate(name for name in rows if name in controls)}
+    apart = (amounts[-1] / amounts[0]) ** 0.008
     for number, (name, points) in enumerate(rows.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour, line = (greys[name], "o--") if name in greys else (colours[name], "o-")
+        # Side by side, so that no interval hides another.
+        aside = apart ** (number - (len(rows) - 1) / 2)
         ordered = sorted(points, key=lambda point: point[0])
-        axes.plot([x for x, _ in ordered], [m.value for _, m in ordered], "o-", color=colour, label=name, markersize=5)
-        for x, mark in ordered:
+        places = [aside * x for x, _ in ordered]
+        axes.plot(places, [m.value for _, m in ordered], line, color=colour, label=name, markersize=5)
+        for x, (_, mark) in zip(places, ordered, strict=True):
             if mark.low is not None and mark.high is not None:
                 axes.plot([x, x], [mark.low, mark.high], color=colour, linewidth=1.5)
+    if reference is not None:
+        axes.axhline(reference.value, color="0.5", linestyle=":", linewidth=1.2, label=reference.label)
     axes.set_xscale("log")
+    shown = [f"{100 * x:.3g} %" if amounts[-1] <= 1 else f"{x:g}" for x in amounts]
+    axes.set_xticks(amounts, shown)
+    axes.set_xticks([], minor=True)
     axes.set_xlabel(counted, fontsize=8)
     axes.set_ylabel(figure_name, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
