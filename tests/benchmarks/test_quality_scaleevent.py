@@ -196,11 +196,14 @@ def test_rows_are_the_method_part_by_part() -> None:
     assert {name: student.form for name, student in students.items() if student.form != "robust"} == {
         "released": "released", "paper": "paper",
     }  # fmt: skip
+    assert [name for name, student in students.items() if student.mended] == ["mended"]
     assert part("students").CONTROLS == ("untrained", "teacher_on_events")
     assert not students["untrained"].from_teacher
+    changed = part("students").mend(settings())
+    assert (changed.lr, changed.weights, changed.steps, changed.batch_size) == (3e-3, (1.0, 30.0, 4.0), 2_000, 16)
     chosen = settings(seeds=(4, 5))
     assert part("students").seeds_of("teacher_on_events", chosen) == (4,)
-    assert len(part("jobs").jobs(chosen)) == 2 * 6 + 2 + 1 + 1
+    assert len(part("jobs").jobs(chosen)) == 2 * 7 + 2 + 1 + 1
 
 
 def confused(right: list[int], wrong: list[int]) -> list[list[list[int]]]:
@@ -310,7 +313,7 @@ def test_all_of_it_runs_and_a_second_time_nothing_is_left_to_do(tmp_path: Path) 
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     rows = {path: path.read_bytes() for path in (tmp_path / "rows").iterdir()}
-    assert len(rows) == 8 * 3 + 1
+    assert len(rows) == 9 * 3 + 1
     (tmp_path / "rows" / "cross-streets-0.json").unlink()
     subprocess.run(command, check=True, capture_output=True)
     assert {path: path.read_bytes() for path in (tmp_path / "rows").iterdir()} == rows
