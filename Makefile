@@ -38,6 +38,7 @@ bench: setup
 	$(BIN)/python benchmarks/simulator.py
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/distillation_loss.py
+	$(BIN)/python benchmarks/decoding.py
 
 clean:
 	rm -rf $(VENV) out

@@ -50,7 +50,7 @@ def convert(
     paths: Annotated[
         list[str], typer.Argument(metavar="SOURCE... TARGET", help="Recordings to read, and last the file to write.")
     ],
-    to: Annotated[str | None, typer.Option(help="Format to write, by name or suffix.")] = None,
+    to: Annotated[str | None, typer.Option(help="Format to write: a suffix, or dsec, evt3, evt2, ...")] = None,
     format: Annotated[str | None, typer.Option(help="A hint where the content does not say.")] = None,
     sensor: Annotated[str | None, typer.Option(help="Sensor size as WIDTHxHEIGHT, a hint.")] = None,
     on_error: Annotated[str, typer.Option(help="raise, sort or clamp.")] = "raise",
@@ -59,9 +59,10 @@ def convert(
 ) -> None:
     """Write recordings in another format: eventfm convert SOURCE TARGET.h5, or SOURCE... FOLDER --to .h5.
 
-    The suffix of the target says the format: .h5 keeps everything. Several sources, or a target that is a folder or has
-    no suffix, make one file per recording; folders and stores are searched through. The same command goes on where it
-    was stopped. Exits with 1 if some recordings could not be converted.
+    The target's suffix says the format (.h5, .raw, .dat, .aedat4, .csv, .txt, .npz, .npy; --to dsec or evt2 for those):
+    .h5 keeps everything. Several sources, or a target that is a folder or has no suffix, make one file per recording;
+    folders and stores are searched through. The same command goes on where it was stopped. Exits with 1 if some
+    recordings could not be converted.
     """
     from eventfm import api
 
@@ -280,9 +281,9 @@ def evaluate(
 ) -> None:
     """Compare encoders and models: eventfm evaluate SUITE encoders=A,B data.path=PATH data.labels=CSV out=FOLDER ...
 
-    probe scores frozen features by the classes of recordings, in minutes. transfer recipe=TASK trains a task on
-    labels, frozen or not, with all or few of them, over seeds, beside rows without pretraining. robustness
-    models=A,B scores models on events that were made worse.
+    probe scores frozen features by classes of recordings or, with task=segmentation, of pixels. transfer recipe=TASK
+    trains a task on labels, frozen or not, with all or few of them, over seeds, beside rows without pretraining.
+    robustness models=A,B scores models on events that were made worse.
     """
     from eventfm import api
     from eventfm.config import parse_overrides

@@ -1,6 +1,8 @@
 """ROS bags for tests: messages serialised and containers written by `rosbags`, payloads of event packets by hand."""
 
+import itertools
 import struct
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,6 +13,8 @@ DVS, PROPHESEE = "dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray
 PACKET = "event_camera_msgs/msg/EventPacket"
 IMAGE, COMPRESSED, IMU = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "Imu"))
 CONTAINERS = ("bag", "db3", "mcap")
+EPOCH_US = 1_675_956_550_318_916
+NS = 1000
 
 
 @cache
@@ -105,6 +109,11 @@ def evt3_words(events, high=None, y=None):
     return struct.pack(f"<{len(words)}H", *words), (high, y)
 
 
+def evt3_trigger(t, edge, channel):
+    """Words u16 of EVT3 of one trigger, with all of its time."""
+    return struct.pack("<3H", 0x8000 | t >> 12 & 0xFFF, 0x6000 | t & 0xFFF, 0xA000 | channel << 8 | edge)
+
+
 def mono_payload(events, base_us):
     """Words u64: polarity[63] y[62:48] x[47:32] nanoseconds[31:0]."""
     rows = zip(*(getattr(events, name).tolist() for name in "xytp"), strict=True)
@@ -127,3 +136,48 @@ def libcaer_cmp_payload(events, base_us):
             words.append(high)
         words += [0x1000 | us & 0xFFF, 0x2000 | x, 0x3000 | p << 11 | y]
     return struct.pack(f"<{len(words)}H", *words)
+
+
+def parts(events, count):
+    edges = np.linspace(0, len(events), count + 1).astype(int)
+    return [events.take(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def array_topic(container, events, kind=DVS, pieces=9, **options):
+    make = Messages(container != "bag")
+    return kind, [
+        (int(part.t[-1]) * NS + 5, make.array(kind, part, int(part.t[0]) * NS, **options))
+        for part in parts(events, pieces)
+    ]
+
+
+def packet_topic(container, events, payload, pieces=9):
+    """Packets whose header stamps are the time of their first event; `payload(part)` gives (encoding, bytes, base)."""
+    make = Messages(container != "bag")
+    messages = []
+    for part in parts(events, pieces):
+        encoding, data, base_ns = payload(part)
+        messages.append((int(part.t[-1]) * NS + 5, make.packet(encoding, data, int(part.t[0]) * NS, base_ns)))
+    return PACKET, messages
+
+
+def encoded(events):
+    """The ways to encode `events` in packets; sensor clocks begin at 5 s, host clocks at the epoch."""
+    shift = EPOCH_US - 5_000_000
+    state = {"high": None, "y": None}
+
+    def evt3(part):
+        data, (state["high"], state["y"]) = evt3_words(replace(part, t=part.t - shift), **state)
+        return "evt3", data, 0
+
+    def mono(part):
+        base = int(part.t[0]) - shift
+        return "mono", mono_payload(replace(part, t=part.t - shift), base), base * NS
+
+    def libcaer(part):
+        return "libcaer", libcaer_payload(part, EPOCH_US - 17), (EPOCH_US - 17) * NS
+
+    def libcaer_cmp(part):
+        return "libcaer_cmp", libcaer_cmp_payload(part, int(part.t[0])), int(part.t[0]) * NS
+
+    return {"evt3": evt3, "mono": mono, "libcaer": libcaer, "libcaer_cmp": libcaer_cmp}

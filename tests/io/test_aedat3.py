@@ -10,8 +10,8 @@ import pytest
 from aedat_files import header3, packet, polarity
 from fuzzing import fuzz, mutated
 
-from eventfm.events import Events, Sensor
-from eventfm.io import FormatError, detect_format, open_recording
+from eventfm.events import EventError, Events, Sensor
+from eventfm.io import FormatError, aedat3, detect_format, open_recording
 from eventfm.io.aedat3_packets import decode, decode_plainly
 
 FRAME, IMU = packet(2, 44, 0, 1, 1, bytes(44)), packet(3, 36, 0, 2, 2, bytes(72))
@@ -91,6 +91,42 @@ def test_what_cannot_be_read_is_refused(make_events: Any, tmp_path: Path) -> Non
     path.write_bytes(header3() + packet(1, 8, 0, 3, 4, bytes(32)))
     with pytest.raises(FormatError, match="says 4 of 3 of 4 events"):
         open_recording(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*mended by")
+def test_time_that_goes_back_between_blocks_is_noticed(
+    make_events: Any, assert_same: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfm.io.aedat3._BLOCK_BYTES", 700)
+    events, path = make_events(200, width=128, height=128), tmp_path / "x.aedat"
+    parts = [polarity(events.take(k, k + 50)) for k in (0, 100, 50, 150)]
+    path.write_bytes(header3() + b"".join(parts))
+    with pytest.raises(EventError, match="time goes backwards 1 times"):
+        open_recording(path)
+    assert_same(open_recording(path, on_error="sort").events_by_index(0, 200), events)
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_packets_are_looked_at_once(
+    cut: int, make_events: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each header once, and where the file is damaged the one that is, again; so with an index from before."""
+    monkeypatch.setattr("eventfm.io.blocks.WORTH_KEEPING", 0)
+    walk, seen = aedat3._packets, []
+    monkeypatch.setattr(aedat3, "_packets", lambda *where: (seen.append(one) or one for one in walk(*where)))
+    events, path = make_events(200, width=128, height=128), tmp_path / "x.aedat"
+    parts = [polarity(events.take(k, k + 50)) + IMU for k in (0, 50, 100, 150)]
+    path.write_bytes(header3() + b"".join(parts)[: -cut or None])
+    for fresh in (True, False):
+        seen.clear()
+        if cut:
+            with pytest.warns(UserWarning, match="inside the packet of 100 bytes at byte"):
+                assert open_recording(path, on_error="sort").num_events == 200
+            with pytest.raises(FormatError, match="inside the packet of 100 bytes at byte"):
+                open_recording(path)
+        else:
+            assert open_recording(path).num_events == 200
+        assert len(seen) == (8 - bool(cut)) * fresh
 
 
 def test_damage_is_survived(make_events: Any, tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def test_reads_what_was_written(write, make_events, assert_contract, compression
     assert imu.times.tolist() == [1_000, 2_000]
     assert imu.read(1).tolist() == list(range(10, 20))
     assert triggers.times.tolist() == [3_000, 4_000]
-    assert triggers.read(0).tolist() == [6]
+    assert [triggers.read(i).tolist() for i in range(2)] == [[1, 2], [0, 2]]
+    assert triggers.read(0).dtype == np.int64
     assert_contract(recording, events)
 
 

@@ -14,6 +14,12 @@ from eventfm.io.aedat4_file import read_header, read_packet, walk
 
 SENSOR = Sensor(40, 30, "a & <b> ü")
 EPOCH_US = 1_589_163_005_536_052
+TYPES = {
+    0: (1, 5), 1: (1, 0), 2: (0, 0), 3: (1, 4), 4: (1, 1), 5: (0, 1), 6: (1, 2), 7: (0, 2), 8: (1, 3), 9: (0, 3),
+    10: (1, 10), 127: (1, 127), -1: (1, -1), -128: (1, -128),
+}  # fmt: skip
+"""Edge and channel by the numbers that iniVation gives to its types of triggers; 0 to 9 are known."""
+TRIGGERS = list(TYPES.values())
 LONG_GAPS = st.one_of(st.integers(0, 3), st.integers(0, 5_000), st.integers(0, 1 << 40))
 
 
@@ -30,7 +36,7 @@ def tracks_of(data, start):
             rng.integers(0, 256, (*rng.integers(1, 9, 2), *[3] * rng.integers(0, 2)), dtype=np.uint8) for _ in range(n)
         ],
         "imu": lambda n: rng.normal(size=(n, 10)).astype(np.float32),
-        "triggers": lambda n: rng.integers(-128, 128, (n, 1)).astype(np.float32),
+        "triggers": lambda n: np.array([TRIGGERS[i] for i in rng.integers(0, len(TRIGGERS), n)]).reshape(n, 2),
     }
     chosen = data.draw(st.dictionaries(st.sampled_from(sorted(made)), st.integers(0, 7)))
     return {name: ArrayTrack(times_of(data, n, start), made[name](n)) for name, n in chosen.items()}
@@ -82,7 +88,7 @@ def recording(make_events):
     tracks = {
         "frames": ArrayTrack(EPOCH_US + np.array([100, 200_000, 499_000]), pictures),
         "imu": ArrayTrack(EPOCH_US + np.arange(500) * 1000, rng.normal(size=(500, 10)).astype(np.float32)),
-        "triggers": ArrayTrack(EPOCH_US + np.array([5, 6, 7]), np.array([[1], [2], [9]], np.float32)),
+        "triggers": ArrayTrack(EPOCH_US + np.arange(5, 15), TRIGGERS[:10]),
     }
     return ArrayRecording(Events(events.x, events.y, events.t, events.p, SENSOR), tracks)
 
@@ -170,6 +176,8 @@ def test_the_package_aedat_reads_it(recording, tmp_path):
         samples = np.concatenate(found[kind])
         np.testing.assert_array_equal(samples["t"].astype(np.int64), recording.tracks[name].times)
         values = np.stack([samples[field] for field in samples.dtype.names[1:]], 1)
+        if name == "triggers":
+            values = [TYPES[int(number)] for number in values[:, 0]]
         np.testing.assert_array_equal(values, [recording.tracks[name].read(k) for k in range(len(samples))])
 
 
@@ -227,7 +235,7 @@ OTHER = {
     "depth": [np.zeros((3, 4), np.float32)],
     "frames": [np.zeros((3, 4), np.uint16)],
     "imu": [np.zeros(6, np.float32)],
-    "triggers": [np.zeros(2, np.int64)],
+    "triggers": [np.zeros(1, np.int64)],
 }
 
 
@@ -238,7 +246,25 @@ def test_tracks_of_another_form_are_left_behind_with_a_warning(make_events, tmp_
     assert not found.tracks
 
 
-GOOD = {"frames": np.zeros((3, 4), np.uint8), "imu": np.zeros(10, np.float32), "triggers": np.zeros(1, np.float32)}
+@pytest.mark.parametrize("other", [(0, 5), (2, 0), (0, 10), (1, 7), (1, 128), (1, -129)])
+def test_triggers_of_which_it_has_no_type_are_left_behind(other, make_events, tmp_path):
+    recording = ArrayRecording(make_events(), {"triggers": ArrayTrack([1, 2], [(1, 0), other])})
+    with pytest.warns(UserWarning, match="AEDAT4 cannot hold the tracks triggers"):
+        assert not open_recording(convert(recording, tmp_path / "a.aedat4")).tracks
+
+
+def test_triggers_of_raw_come_along(make_events, tmp_path):
+    rows = [(1, 0), (0, 0), (1, 0)]
+    recording = ArrayRecording(make_events(), {"triggers": ArrayTrack([1, 2, 3], rows)})
+    raw = open_recording(convert(recording, tmp_path / "a.raw"))
+    found = open_recording(convert(raw, tmp_path / "a.aedat4"))
+    again = open_recording(convert(found, tmp_path / "b.raw"))
+    for one in (raw, found, again):
+        assert [one.tracks["triggers"].read(i).tolist() for i in range(3)] == [list(row) for row in rows]
+        assert one.tracks["triggers"].read(0).dtype == np.int64
+
+
+GOOD = {"frames": np.zeros((3, 4), np.uint8), "imu": np.zeros(10, np.float32)}
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -50,6 +50,19 @@ def test_rvt(tmp_path, make_events, assert_contract):
     assert_contract(recording, events)
 
 
+def test_a_polarity_that_is_neither_true_nor_false_is_refused(tmp_path, make_events):
+    """HDF5 hands out the bytes of a truth value as they are."""
+    write_monash(tmp_path / "a.h5", make_events())
+    with h5py.File(tmp_path / "a.h5") as file:
+        offset = file["events/ps"].id.get_offset()
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[offset + 70] = 127
+    (tmp_path / "a.h5").write_bytes(content)
+    recording = open_recording(tmp_path / "a.h5", "monash")
+    with pytest.raises(EventError, match="expected polarity 0/1, -1/1 or bool, got 127 at event 70"):
+        recording.events_by_index(0, 500)
+
+
 def backwards(events, seed=3):
     """Make about 30 times earlier than some before them, within a few blocks."""
     t = events.t.copy()

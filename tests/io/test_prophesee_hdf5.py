@@ -194,7 +194,7 @@ def test_a_chunk_without_header_and_one_that_claims_too_much(size):
 @pytest.fixture
 def recorded(tmp_path, make_events):
     events = make_events(3000, width=1280, height=720, span_us=80_000)
-    write(tmp_path / "a.hdf5", events, triggers=[(1, 2_000, 0), (0, 50_000, 0)])
+    write(tmp_path / "a.hdf5", events, triggers=[(1, 2_000, 0), (0, 50_000, 6)])
     return tmp_path / "a.hdf5", events
 
 
@@ -205,7 +205,8 @@ def test_ecf_file(recorded, assert_contract):
     assert_contract(recording, events)
     triggers = recording.tracks["triggers"]
     assert triggers.times.tolist() == [2_000, 50_000]
-    assert [triggers.read(i).tolist() for i in range(2)] == [[1, 0], [0, 0]]
+    assert [triggers.read(i).tolist() for i in range(2)] == [[1, 0], [0, 6]]
+    assert triggers.read(0).dtype == np.int64
 
 
 def test_it_is_told_by_content(recorded):

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import pickle
 import struct
 import tracemalloc
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ pytest.importorskip("rosbags")
 
 import rosbag_files as files
 from fuzzing import fuzz
+from rosbag_files import EPOCH_US, NS, array_topic, encoded, packet_topic, parts
 from rosbags import rosbag1, rosbag2
 
 from eventfm.events import EventError, Events, Sensor
@@ -22,9 +21,6 @@ from eventfm.io import open_recording, ros_container, rosbag
 from eventfm.io.contract import DamagedFileError, FormatError
 from eventfm.io.opening import detect_format
 from eventfm.registry import MissingExtraError
-
-EPOCH_US = 1_675_956_550_318_916
-NS = 1000
 
 
 @pytest.fixture
@@ -40,29 +36,6 @@ def epoch_events(make_events):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(rosbag, "_BLOCK_BYTES", 600)
-
-
-def parts(events, count):
-    edges = np.linspace(0, len(events), count + 1).astype(int)
-    return [events.take(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def array_topic(container, events, kind=files.DVS, pieces=9, **options):
-    make = files.Messages(container != "bag")
-    return kind, [
-        (int(part.t[-1]) * NS + 5, make.array(kind, part, int(part.t[0]) * NS, **options))
-        for part in parts(events, pieces)
-    ]
-
-
-def packet_topic(container, events, payload, pieces=9):
-    """Packets whose header stamps are the time of their first event; `payload(part)` gives (encoding, bytes, base)."""
-    make = files.Messages(container != "bag")
-    messages = []
-    for part in parts(events, pieces):
-        encoding, data, base_ns = payload(part)
-        messages.append((int(part.t[-1]) * NS + 5, make.packet(encoding, data, int(part.t[0]) * NS, base_ns)))
-    return files.PACKET, messages
 
 
 @pytest.mark.parametrize("container", files.CONTAINERS)
@@ -86,28 +59,6 @@ def test_alignment_of_ros2(epoch_events, assert_same, frame, count):
     size, rows = rosbag.ros_messages.event_array(raw, True)
     assert size == (40, 30)
     assert_same(Events.checked(*rows, events.sensor), events)
-
-
-def encoded(events):
-    """The ways to encode `events` in packets; sensor clocks begin at 5 s, host clocks at the epoch."""
-    shift = EPOCH_US - 5_000_000
-    state = {"high": None, "y": None}
-
-    def evt3(part):
-        data, (state["high"], state["y"]) = files.evt3_words(replace(part, t=part.t - shift), **state)
-        return "evt3", data, 0
-
-    def mono(part):
-        base = int(part.t[0]) - shift
-        return "mono", files.mono_payload(replace(part, t=part.t - shift), base), base * NS
-
-    def libcaer(part):
-        return "libcaer", files.libcaer_payload(part, EPOCH_US - 17), (EPOCH_US - 17) * NS
-
-    def libcaer_cmp(part):
-        return "libcaer_cmp", files.libcaer_cmp_payload(part, int(part.t[0])), int(part.t[0]) * NS
-
-    return {"evt3": evt3, "mono": mono, "libcaer": libcaer, "libcaer_cmp": libcaer_cmp}
 
 
 @pytest.mark.parametrize("container", files.CONTAINERS)
@@ -211,7 +162,7 @@ def test_tracks(tmp_path, epoch_events, container):
     png = cv2.imencode(".png", colour)[1].tobytes()
     compressed = [make.compressed(png, 0), make.compressed(b"no picture", 2 * NS)]
     samples = [make.imu((1, 2, 3), (4, 5, 6), at[1]), make.imu((7, 8, 9), (10, 11, 12), at[0])]
-    edges = struct.pack("<QQ", 1 << 63 | 1_000_000, 2_000_000)
+    edges = struct.pack("<QQ", 1 << 63 | 5 << 48 | 1_000_000, 2_000_000)
     topics = {
         "/cam/events": array_topic(container, events),
         # All were recorded at one time, which must not mix them up.
@@ -242,7 +193,8 @@ def test_tracks(tmp_path, epoch_events, container):
         assert tracks["imu"].times.tolist() == [EPOCH_US, EPOCH_US + 1000]
         assert tracks["imu"].read(1).tolist() == [1, 2, 3, 4, 5, 6]
         assert tracks["triggers"].times.tolist() == [EPOCH_US + 1000, EPOCH_US + 2000]
-        assert [int(tracks["triggers"].read(i)[0]) for i in range(2)] == [1, 0]
+        assert [tracks["triggers"].read(i).tolist() for i in range(2)] == [[1, 5], [0, 0]]
+        assert tracks["triggers"].read(0).dtype == np.int64
 
 
 @pytest.mark.parametrize(("encoding", "step", "size"), [("bayer_rggb8", 7, 35), ("mono8", 6, 35), ("rgb8", 21, 104)])

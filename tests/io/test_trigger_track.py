@@ -37,6 +37,7 @@ def test_triggers_stand_beside_the_events(coding, make_events, assert_contract, 
     track = pickle.loads(pickle.dumps(recording)).tracks["triggers"]
     assert len(track) == 3
     assert rows(track) == list(TRIGGERS)
+    assert track.read(0).dtype == track.times.dtype == "int64"
 
 
 def test_triggers_alone_or_none(tmp_path):

@@ -194,8 +194,8 @@ def _names_in_folder(root: Path, format: str | None) -> list[str]:
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    """Yield, in order of name, what may be a recording: files, and folders of the Event Camera Dataset as a whole."""
-    if (folder / "events.txt").is_file():
+    """Yield, in order of name, what may be a recording: files, or folders of the Event Camera Dataset or ESS."""
+    if any((folder / name).is_file() for name in ("events.txt", "events.dat.t")):
         yield folder
         return
     for path in sorted(folder.iterdir()):

@@ -30,7 +30,7 @@ _PACKET = struct.Struct("<hhiiiiii")
 _POLARITY, _EVENT = 1, 8
 _LARGEST_OVERFLOW = 1 << 24
 _BLOCK_BYTES = 1 << 19
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
 _SIZES = {
     "DVS128": (128, 128), "DAVIS128": (128, 128), "DAVIS208": (208, 192), "DAVIS240": (240, 180),
     "DAVIS346": (346, 260), "DAVIS640": (640, 480), "DVS132S": (132, 104),
@@ -76,8 +76,8 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> BlockReco
         EventError: Times go backwards.
     """
     header = _header(path)
-    blocks = cached_index(path, "aedat3", _INDEX_VERSION, partial(_scan, start=header.end))
-    _require_whole(path, header.end, on_error)
+    *blocks, end = cached_index(path, "aedat3", _INDEX_VERSION, partial(_scan, start=header.end))
+    _require_whole(path, end.offset, on_error)
     source = blocks[0].state[0] if blocks else min(header.sources, default=0)
     stated = _known_size(header.sources.get(source, ""))
     corner = max((b.state[1] for b in blocks), default=-1), max((b.state[2] for b in blocks), default=-1)
@@ -143,20 +143,22 @@ def _packets(file: BinaryIO, start: int, total: int) -> Iterator[_Packet]:
         offset += whole
 
 
-def _require_whole(path: Path, start: int, on_error: OnError) -> None:
+def _require_whole(path: Path, end: int, on_error: OnError) -> None:
+    """Look again at what stands behind the last whole packet, and say what is wrong with it if there is something."""
     total = path.stat().st_size
+    if end >= total:
+        return
     with path.open("rb") as file:
         try:
-            for _ in _packets(file, start, total):
-                pass
+            next(_packets(file, end, total))
         except DamagedFileError as error:
             report_cut(f"{path}: {error}", on_error)
 
 
 def _scan(path: Path, start: int) -> list[Block]:
-    """Return the blocks of a file up to where it is damaged, each of whole packets.
+    """Return the blocks of a file, each of whole packets, and last an empty one where its whole packets end.
 
-    State: the source, right- and bottommost pixel as written, and backward steps so far.
+    State: the source, right- and bottommost pixel as written, backward steps so far, and the last time.
     """
     blocks: list[Block] = []
     with path.open("rb") as file:
@@ -164,17 +166,22 @@ def _scan(path: Path, start: int) -> list[Block]:
             data = np.fromfile(path, np.uint8, size, offset=offset)
             columns = _decode_block(data, (source,), 0)
             t, before = columns.t, blocks[-1] if blocks else None
-            if not len(t):
-                continue
-            backwards = int((np.diff(t) < 0).sum()) + (before.state[3] + (int(t[0]) < before.state[4]) if before else 0)
-            facts = (source, int(columns.x.max()), int(columns.y.max()), backwards, int(t[-1]))
             number = before.start + before.num_events if before else 0
-            blocks.append(Block(offset, size, number, len(t), int(t.min()), int(t.max()), facts))
+            if not size:
+                blocks.append(Block(offset, 0, number, 0, 0, -1))
+            elif len(t):
+                backwards = int((np.diff(t) < 0).sum())
+                backwards += before.state[3] + (int(t[0]) < before.state[4]) if before else 0
+                facts = (source, int(columns.x.max()), int(columns.y.max()), backwards, int(t[-1]))
+                blocks.append(Block(offset, size, number, len(t), int(t.min()), int(t.max()), facts))
     return blocks
 
 
 def _stretches(file: BinaryIO, start: int, total: int) -> Iterator[tuple[int, int, int]]:
-    """Return offset and size of stretches of packets with events of the first source that has some, and that source."""
+    """Return offset and size of stretches of packets with events of the first source that has some, and that source.
+
+    The last one is empty, and lies where the whole packets end.
+    """
     source: int | None = None
     begin, end = start, start
     try:
@@ -192,6 +199,7 @@ def _stretches(file: BinaryIO, start: int, total: int) -> Iterator[tuple[int, in
         pass  # reported by `_require_whole`
     if end > begin and source is not None:
         yield begin, end - begin, source
+    yield end, 0, -1
 
 
 def _decode_block(data: NDArray[np.uint8], state: tuple[int, ...], height: int) -> Columns:

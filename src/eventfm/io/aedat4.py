@@ -118,7 +118,7 @@ class SampleTrack:
         self._kind = kind
         self._packets = [packet for _, packet in samples]
         self._count = sum(count for count, _ in samples)
-        self._loaded: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+        self._loaded: tuple[NDArray[np.int64], NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -128,21 +128,22 @@ class SampleTrack:
         """Microseconds of each entry, in order."""
         return self._load()[0]
 
-    def read(self, i: int) -> NDArray[np.float32]:
-        """Return entry `i`: ten numbers of `aedat4_packets.imu_samples`, or the type of a trigger."""
+    def read(self, i: int) -> NDArray[Any]:
+        """Return entry `i`: ten float32 as of `imu_samples`, or (edge, channel) int64 as of `triggers`."""
         return np.asarray(self._load()[1][i])
 
-    def _load(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _load(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
         if self._loaded is None:
-            decode = packets.imu_samples if self._kind == "IMUS" else packets.triggers
+            decode: Callable[[bytes], tuple[list[int], Any]]
+            decode, dtype = (packets.imu_samples, np.float32) if self._kind == "IMUS" else (packets.triggers, np.int64)
             times: list[int] = []
-            rows: list[list[float]] = []
+            rows: list[Any] = []
             for data in self._source.read(self._packets):
                 more_times, more_rows = decode(data)
                 times += more_times
                 rows += more_rows
             order = np.argsort(np.array(times, np.int64), kind="stable")
-            self._loaded = np.array(times, np.int64)[order], np.array(rows, np.float32)[order]
+            self._loaded = np.array(times, np.int64)[order], np.array(rows, dtype)[order]
         return self._loaded
 
 

@@ -15,6 +15,12 @@ _EVENT = np.dtype(
 )
 _CHANNELS = {0: 1, 16: 3, 24: 4}
 _IMU_FIELDS = 10
+_INPUT, _GENERATOR, _FRAME, _EXPOSURE, _PULSE, _RESET = range(6)
+_TRIGGERS = (
+    (1, _RESET), (1, _INPUT), (0, _INPUT), (1, _PULSE), (1, _GENERATOR), (0, _GENERATOR),
+    (1, _FRAME), (0, _FRAME), (1, _EXPOSURE), (0, _EXPOSURE),
+)  # fmt: skip
+"""Edge and channel of the ten types of triggers, by number; what begins rises and what ends falls."""
 
 
 class FrameHead(NamedTuple):
@@ -66,10 +72,26 @@ def imu_samples(data: bytes) -> tuple[list[int], list[list[float]]]:
     return times, [[sample.scalar(field, "f", 0.0) for field in range(1, _IMU_FIELDS + 1)] for sample in samples]
 
 
-def triggers(data: bytes) -> tuple[list[int], list[list[float]]]:
-    """Return times in microseconds and rows (one number, the trigger's type) of a `TRIG` packet."""
+def triggers(data: bytes) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return times in microseconds and rows (edge, channel) of a `TRIG` packet.
+
+    AEDAT4 knows types of triggers instead. Channel 0 is the camera's input and 1 its generator, both with edges; 2 is
+    a frame and 3 an exposure, from start (edge 1) to end (0); 4 is a pulse at the input, and 5 sets the clock to zero.
+    A type that is not known, negative or from 10 on, is the channel of an edge 1.
+    """
     found = flatbuffer.root(data, b"TRIG").tables(0)
-    return [one.scalar(0, "q", 0) for one in found], [[float(one.scalar(1, "b", 0))] for one in found]
+    types = [int(one.scalar(1, "b", 0)) for one in found]
+    return [one.scalar(0, "q", 0) for one in found], [
+        _TRIGGERS[kind] if 0 <= kind < len(_TRIGGERS) else (1, kind) for kind in types
+    ]
+
+
+def trigger_type(edge: int, channel: int) -> int | None:
+    """Return the number of the type that `triggers` gives as `edge` and `channel`; None if there is none."""
+    if (edge, channel) in _TRIGGERS:
+        return _TRIGGERS.index((edge, channel))
+    is_other = edge == 1 and -128 <= channel < 128 and not 0 <= channel < len(_TRIGGERS)
+    return channel if is_other else None
 
 
 def _frame(data: bytes) -> tuple[FrameHead, int, int]:

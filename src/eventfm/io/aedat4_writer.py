@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from eventfm.events import Sensor
 from eventfm.io import flatbuffer
 from eventfm.io.aedat4_file import MAGIC
+from eventfm.io.aedat4_packets import trigger_type
 from eventfm.io.atomic import atomic_file
 from eventfm.io.contract import FormatError
 from eventfm.io.pieces import pieces
@@ -70,7 +71,8 @@ class _Stream(NamedTuple):
 def save_aedat4(path: Path, recording: Recording, overwrite: bool = False) -> None:
     """Write events and, in the form in which they are read from AEDAT4, the tracks `frames`, `imu` and `triggers`.
 
-    Frames are uint8, (H, W) or (H, W, 3) RGB; inertial samples ten float32; a trigger one whole number, its type.
+    Frames are uint8, (H, W) or (H, W, 3) RGB; inertial samples ten float32; a trigger (edge, channel), whole numbers of
+    which AEDAT4 has a type.
     Packets are compressed by LZ4 and lie in the order of their last times. Everything is read piece by piece.
 
     Raises:
@@ -112,7 +114,9 @@ def _streams(recording: Recording) -> list[_Stream]:
         if track is None:
             continue
         first = np.asarray(track.read(0)) if track_length(track) else None
-        if first is not None and not check(first):
+        # Triggers are few, and other cameras have channels of which AEDAT4 has no type.
+        looked_at = track_length(track) if kind == "TRIG" else min(track_length(track), 1)
+        if not all(check(np.asarray(track.read(i))) for i in range(looked_at)):
             continue
         found.append(_Stream(kind, partial(make, track)))
         if kind == "FRME":
@@ -154,9 +158,9 @@ def _inertial(track: Track, stream: int) -> Iterator[_Packet]:
 
 
 def _triggers(track: Track, stream: int) -> Iterator[_Packet]:
-    for times, values in _samples(track, _is_trigger, "trigger: one whole number of 8 bits"):
+    for times, values in _samples(track, _is_trigger, "trigger: (edge, channel) of which it has a type"):
         rows = np.zeros(len(times), _TRIGGER)
-        rows["time"], rows["type"] = times, values[:, 0]
+        rows["time"], rows["type"] = times, [trigger_type(edge, channel) for edge, channel in values.tolist()]
         yield _sample_packet(stream, "TRIG", rows)
 
 
@@ -188,7 +192,7 @@ def _is_inertial(entry: NDArray[Any]) -> bool:
 
 
 def _is_trigger(entry: NDArray[Any]) -> bool:
-    return entry.shape == (1,) and entry.dtype.kind in "iuf" and bool(np.isin(entry[0], np.arange(-128, 128)))
+    return entry.shape == (2,) and entry.dtype.kind in "iu" and trigger_type(*entry.tolist()) is not None
 
 
 def _require(fits: bool, entry: NDArray[Any], i: int, expected: str) -> None:
@@ -203,7 +207,7 @@ _TRACKS: dict[str, tuple[Callable[[NDArray[Any]], bool], Callable[[Track, int], 
     "IMUS": (_is_inertial, _inertial),
     "TRIG": (_is_trigger, _triggers),
 }
-"""Whether an entry has the form that is read from AEDAT4, and its packets."""
+"""Whether an entry has the form that is read from AEDAT4, and the packets of a track."""
 
 
 def _compressed(data: bytes) -> bytes:

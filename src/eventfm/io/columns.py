@@ -72,9 +72,12 @@ def file_columns(columns: Mapping[str, NDArray[Any]], source: str, unit: Literal
             raise FormatError(f"{source}: expected numbers as {name}, got {column.dtype}")
         if column.dtype.kind == "f" and not (np.isfinite(column) & (column == np.rint(column))).all():
             raise FormatError(f"{source}: expected whole pixels as {name}; rectified coordinates are not events")
-    if columns["p"].dtype.kind not in "iufb":
-        raise FormatError(f"{source}: expected numbers as p, got {columns['p'].dtype}")
-    return Columns(columns["x"], columns["y"], to_microseconds(columns["t"], source, unit), columns["p"])
+    p = columns["p"]
+    if p.dtype.kind not in "iufb":
+        raise FormatError(f"{source}: expected numbers as p, got {p.dtype}")
+    # Bytes of a damaged file may be truth values other than 0 and 1; as numbers they are found out.
+    p = p.view(np.uint8) if p.dtype.kind == "b" else p
+    return Columns(columns["x"], columns["y"], to_microseconds(columns["t"], source, unit), p)
 
 
 def to_microseconds(t: NDArray[Any], source: str, unit: Literal["s", "us"] | None = None) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ READERS = Registry(
         "mvsec": "eventfm.io.mvsec:READER",
         "prophesee_hdf5": "eventfm.io.prophesee_hdf5:READER",
         "ddd": "eventfm.io.ddd:READER",
+        "ess": "eventfm.io.ess:READER",
         "rvt": "eventfm.io.rvt:READER",
         "monash": "eventfm.io.monash:READER",
         "evlib": "eventfm.io.evlib:READER",

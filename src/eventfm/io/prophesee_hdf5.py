@@ -167,7 +167,7 @@ def _triggers(file: Hdf5File) -> ArrayTrack | None:
     records = np.asarray(stored(root, _TRIGGERS)[()])
     if not {"p", "t", "id"} <= set(records.dtype.names or ()):
         raise FormatError(f"{file.path}: expected records {{p, t, id}} as {_TRIGGERS}, got {records.dtype}")
-    return ArrayTrack(records["t"], np.stack((records["p"], records["id"]), 1))
+    return ArrayTrack(records["t"], np.stack((records["p"], records["id"]), 1).astype(np.int64))
 
 
 def _geometry(root: Any) -> Sensor | None:

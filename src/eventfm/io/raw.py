@@ -16,7 +16,7 @@ from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.prophesee_header import LEGACY, raw_kind, read_header
 from eventfm.io.recording import ArrayRecording
-from eventfm.io.trigger_track import Rows, TriggerTrack
+from eventfm.io.trigger_track import Rows, TriggerTrack, triggers_of
 from eventfm.protocols import Track
 
 _BLOCK_BYTES = 1 << 18
@@ -73,7 +73,8 @@ def open_file(
     decode = partial(_decode_block, name=name)
     tracks: dict[str, Track] = {}
     if any(block.state[3] for block in blocks):
-        tracks["triggers"] = TriggerTrack(path, blocks, 3, partial(_decode_triggers, name=name), on_error)
+        triggers = partial(_block_triggers, path=path, name=name)
+        tracks["triggers"] = TriggerTrack(str(path), blocks, 3, triggers, on_error)
     return recording_of(path, "raw", size, blocks, decode, on_error, backwards, tracks)
 
 
@@ -82,15 +83,9 @@ def _decode_block(data: NDArray[np.uint8], state: tuple[int, ...], name: str) ->
     return Columns(*columns)
 
 
-def _decode_triggers(data: NDArray[np.uint8], state: tuple[int, ...], name: str) -> Rows:
-    return _triggers(_words(data, name), state[_NUM_FACTS:], _module(name))
-
-
-def _triggers(words: NDArray[Any], state: tuple[int, ...], module: ModuleType) -> Rows:
-    """Return time, edge and channel of the triggers among `words`, (N, 3)."""
-    chosen = words if module.is_trigger(words).any() else words[:0]
-    (x, _, t, p), _ = module.decode(module.triggers_as_events(chosen), state)
-    return np.stack((t, p.astype(np.int64), x.astype(np.int64)), 1)
+def _block_triggers(block: Block, path: Path, name: str) -> Rows:
+    data = np.fromfile(path, np.uint8, block.size, offset=block.offset)
+    return triggers_of(_words(data, name), block.state[_NUM_FACTS:], _module(name))
 
 
 def _scan(path: Path, name: str, start: int) -> list[Block]:
@@ -109,7 +104,7 @@ def _scan(path: Path, name: str, start: int) -> list[Block]:
         size = min(_BLOCK_BYTES, stop - offset)
         words = _words(np.fromfile(path, np.uint8, size, offset=offset), name)
         (x, y, t, _), after = module.decode(words, state)
-        num_triggers = len(_triggers(words, state, module))
+        num_triggers = len(triggers_of(words, state, module))
         if len(t):
             backwards = int((np.diff(t) < 0).sum()) + (last is not None and int(t[0]) < last)
             facts = (int(x.max()), int(y.max()), backwards, num_triggers)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from eventfm.io.contract import DamagedFileError, FormatError
 from eventfm.io.ros_messages import Packet, Rows
+from eventfm.io.trigger_track import Rows as Triggers
+from eventfm.io.trigger_track import triggers_of
 
 ENCODINGS = ("evt3", "mono", "libcaer", "libcaer_cmp")
 SENSOR_CLOCK = ("evt3", "mono")
@@ -37,8 +39,6 @@ def decode(packets: list[Packet], state: State) -> tuple[Rows, State]:
         raise FormatError(f"expected event packets of one encoding among {', '.join(ENCODINGS)}, got {encodings}")
     if encodings[0] == "evt3":
         return _evt3(packets, state)
-    if (latest := max(packet.time_base_ns for packet in packets)) >= _LATEST_NS:
-        raise DamagedFileError(f"an event packet with a time base of {latest} ns")
     rows = []
     for packet in packets:
         if packet.encoding == "libcaer_cmp":
@@ -56,24 +56,45 @@ def join(rows: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
 
 
-def triggers(packet: Packet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return times in microseconds and edges (1 = rising) of a packet with the encoding `trigger`."""
-    rows = _mono(packet)
-    return rows.t, np.asarray(rows.p, np.int64)
+def triggers(packets: list[Packet], state: State) -> Triggers:
+    """Return the triggers of packets of the encoding `trigger`, or of those among the words of `evt3`.
+
+    `state` is that of `evt3` before the packets. Other encodings have none.
+    """
+    found = [np.empty((0, 3), np.int64)]
+    if packets and packets[0].encoding == "evt3":
+        from eventfm.io import evt3
+
+        found.append(triggers_of(_evt3_words(packets), state, evt3))
+    for packet in packets:
+        if packet.encoding == "trigger":
+            # As mono, with the channel in place of y.
+            rows = _mono(packet)
+            found.append(np.stack((rows.t, rows.p.astype(np.int64), rows.y.astype(np.int64)), 1))
+    return np.concatenate(found)
 
 
 def _evt3(packets: list[Packet], state: State) -> tuple[Rows, State]:
     from eventfm.io import evt3  # compiled, and needed by few of those who ask what a file is
 
-    words = np.concatenate([_words(packet, "u2") for packet in packets])
-    columns, state = evt3.decode(words, state)
+    columns, state = evt3.decode(_evt3_words(packets), state)
     return Rows(*columns), state
+
+
+def _evt3_words(packets: list[Packet]) -> NDArray[np.uint16]:
+    return np.concatenate([_words(packet, "u2") for packet in packets])
+
+
+def _base_ns(packet: Packet) -> int:
+    if packet.time_base_ns >= _LATEST_NS:
+        raise DamagedFileError(f"an event packet with a time base of {packet.time_base_ns} ns")
+    return packet.time_base_ns
 
 
 def _mono(packet: Packet) -> Rows:
     # u64: polarity[63] y[62:48] x[47:32] nanoseconds since the time base[31:0]
     words = _words(packet, "u8")
-    t = (packet.time_base_ns + (words & 0xFFFFFFFF).astype(np.int64)) // 1000
+    t = (_base_ns(packet) + (words & 0xFFFFFFFF).astype(np.int64)) // 1000
     return Rows((words >> 32) & 0xFFFF, (words >> 48) & 0x7FFF, t, words >> 63)
 
 
@@ -83,7 +104,7 @@ def _libcaer(packet: Packet) -> Rows:
     data, low = words[: len(words) // 2 * 2 : 2], words[1::2].view(np.int32).astype(np.int64)
     # A time that goes back a little is disorder, to be found by those who check; only half the range is a wrap.
     wraps = np.concatenate([np.zeros(min(len(low), 1), np.int64), np.cumsum(np.diff(low) < -_WRAP_US // 2)])
-    t = packet.time_base_ns // 1000 + low + wraps * _WRAP_US
+    t = _base_ns(packet) // 1000 + low + wraps * _WRAP_US
     return Rows(data >> 17, (data >> 2) & 0x7FFF, t, (data >> 1) & 1)
 
 
@@ -96,7 +117,7 @@ def _libcaer_cmp(packet: Packet, state: State) -> tuple[Rows, State]:
     words = _words(packet, "u2").astype(np.int64)
     code, rest = words >> 12, words & 0xFFF
     x = _held(rest & 0x7FF, code == 2, state[0] if state else 0)
-    t = packet.time_base_ns // 1000 + (_held(rest, code == 0, 0) << 12 | _held(rest, code == 1, 0))
+    t = _base_ns(packet) // 1000 + (_held(rest, code == 0, 0) << 12 | _held(rest, code == 1, 0))
     base = _held(rest, code == 4, 0)
     is_vector = code == 5
     before = np.cumsum(is_vector) - is_vector

@@ -15,11 +15,11 @@ from eventfm.io.ros_messages import IMAGES, IMU
 from eventfm.protocols import Track
 
 
-def bag_tracks(bag: Bag, events: str, trigger_topics: list[str]) -> dict[str, Track]:
-    """Return `frames`, `imu` and `triggers`, as far as the bag has them.
+def bag_tracks(bag: Bag, events: str, trigger_topics: list[str], among_events: Track | None) -> dict[str, Track]:
+    """Return `frames`, `imu` and `triggers`, as far as the bag has them; `among_events` are triggers of `events`.
 
     Of several topics of a kind the one whose name begins most like `events` has the plain name, and the others are
-    called as their topics are.
+    called as their topics are; triggers among the events come before those of topics of their own.
     """
     tracks: dict[str, Track] = {}
     kinds: list[tuple[str, type[ImageTrack] | type[SampleTrack], list[str]]] = [
@@ -27,10 +27,12 @@ def bag_tracks(bag: Bag, events: str, trigger_topics: list[str]) -> dict[str, Tr
         ("imu", SampleTrack, [name for name, topic in bag.topics.items() if topic.type == IMU]),
         ("triggers", SampleTrack, trigger_topics),
     ]
+    if among_events is not None:
+        tracks["triggers"] = among_events
     for name, kind, topics in kinds:
         held = sorted((t for t in topics if bag.topics[t].num_messages), key=lambda t: (-_shared(t, events), t))
-        for i, topic in enumerate(held):
-            tracks[topic if i else name] = kind(bag, topic)
+        for topic in held:
+            tracks[topic if name in tracks else name] = kind(bag, topic)
     return tracks
 
 
@@ -84,16 +86,16 @@ class ImageTrack:
 
 
 class SampleTrack:
-    """Inertial samples (6,) or triggers (1,) of one topic, all decoded at first use.
+    """Inertial samples (6,) float64 or triggers (2,) int64 of one topic, all decoded at first use.
 
-    An inertial sample is acceleration x, y, z (m/s^2) and angular velocity x, y, z (rad/s); a trigger is 1 for a
-    rising edge and 0 for a falling one.
+    An inertial sample is acceleration x, y, z (m/s^2) and angular velocity x, y, z (rad/s); a trigger is (edge,
+    channel), edge 1 rising and 0 falling.
     """
 
     def __init__(self, bag: Bag, topic: str) -> None:
         self._bag = bag
         self._topic = topic
-        self._loaded: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
+        self._loaded: tuple[NDArray[np.int64], NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -103,11 +105,11 @@ class SampleTrack:
         """Microseconds of each entry, in order."""
         return self._load()[0]
 
-    def read(self, i: int) -> NDArray[np.float64]:
+    def read(self, i: int) -> NDArray[Any]:
         """Return entry `i`."""
         return np.asarray(self._load()[1][i])
 
-    def _load(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _load(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
         if self._loaded is None:
             is_imu = self._bag.topics[self._topic].type == IMU
             with self._bag.naming(self._topic):
@@ -122,13 +124,12 @@ class SampleTrack:
         rows = [ros_messages.imu_sample(raw, cdr) for _, raw in found]
         return np.array(times, np.int64), np.array(rows, np.float64).reshape(-1, 6)
 
-    def _triggers(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        times, edges = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    def _triggers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        parts = [np.empty((0, 3), np.int64)]
         shift = None
         for time, raw in self._bag.walk(self._topic):
             packet = ros_messages.event_packet(raw, self._bag.cdr, time)
             shift = packet.stamp_us - packet.time_base_ns // 1000 if shift is None else shift
-            t, edge = ros_encodings.triggers(packet)
-            times.append(t + shift)
-            edges.append(edge)
-        return np.concatenate(times), np.concatenate(edges).astype(np.float64)[:, None]
+            parts.append(np.add(ros_encodings.triggers([packet], ()), (shift, 0, 0)))
+        rows = np.concatenate(parts)
+        return rows[:, 0], rows[:, 1:]

@@ -6,7 +6,8 @@ Events of `dvs_msgs` and `prophesee_event_msgs` state it themselves. Packets of 
 shifted by one constant, so that the first packet begins at the stamp of its header. Durations stay the sensor's.
 
 Frames, inertial samples and triggers have the stamps of their headers; where one is not set, the time at which the
-message was recorded.
+message was recorded. Triggers are those of packets with the encoding `trigger`, and those among the words of `evt3`,
+which are on the clock of the events beside them.
 
 Which topic: `"file.bag::/topic"`, or the only one that holds events.
 """
@@ -15,26 +16,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from eventfm.events import Events, OnError, Sensor
 from eventfm.io import ros_encodings, ros_messages
+from eventfm.io.blocks import Block, cached_index
 from eventfm.io.contract import DamagedFileError, FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.recording import ArrayRecording
 from eventfm.io.ros_container import MCAP, ROS1, SQLITE, Bag, Message
 from eventfm.io.ros_messages import EVENT_ARRAYS, EVENT_PACKETS, Rows
 from eventfm.io.ros_tracks import bag_tracks
+from eventfm.io.trigger_track import Rows as Triggers
+from eventfm.io.trigger_track import TriggerTrack
 from eventfm.protocols import Recording, Track
 
-if TYPE_CHECKING:
-    from eventfm.io.blocks import Block
-
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
 _BLOCK_BYTES = 1 << 18
 _CACHED_BLOCKS = 4
-_NUM_FACTS = 4
+_NUM_FACTS = 5
+_TRIGGERS_AT = 4
 
 
 class _Facts(NamedTuple):
@@ -45,6 +47,8 @@ class _Facts(NamedTuple):
     bottom: int
     ordered: int
     """1 where times do not go backwards, nor behind those of the block before, and polarity is 0 or 1."""
+    num_triggers: int
+    """Of those among the events."""
 
 
 class _Source:
@@ -81,16 +85,31 @@ class _Source:
             )
         return rows._replace(t=rows.t + _Facts(*block.state[:_NUM_FACTS]).shift_us)
 
+    def block_triggers(self, block: Block) -> Triggers:
+        """Return the triggers among the events of `block`, on the ROS clock."""
+        messages = self.bag.read(self.topic, block.offset, block.offset + block.size)
+        rows = self.triggers(messages, block.state[_NUM_FACTS:])
+        return np.add(rows, (_Facts(*block.state[:_NUM_FACTS]).shift_us, 0, 0))
+
+    def triggers(self, messages: list[Message], state: tuple[int, ...]) -> Triggers:
+        """Return the triggers among the events of `messages`, on the clock of the messages; `state` as for `decode`."""
+        if self.encoding != "evt3":
+            return np.empty((0, 3), np.int64)
+        with self.bag.naming(f"{self.topic}, near {messages[0][0]} ns"):
+            packets = [ros_messages.event_packet(raw, self.bag.cdr, time) for time, raw in messages]
+            return ros_encodings.triggers(packets, state)
+
     def shift_us(self, messages: list[Message]) -> int | None:
-        """Return what to add to the decoder's times; None if `messages` hold no event yet."""
+        """Return what to add to the decoder's times; None if `messages` hold no event and no trigger yet."""
         if self.encoding not in ros_encodings.SENSOR_CLOCK:
             return 0
         state: tuple[int, ...] = ()
         for time, raw in messages:
             packet = ros_messages.event_packet(raw, self.bag.cdr, time)
+            found = ros_encodings.triggers([packet], state)[:, 0]
             rows, state = ros_encodings.decode([packet], state)
-            if len(rows.t):
-                first = packet.time_base_ns // 1000 if packet.encoding == "mono" else int(rows.t[0])
+            if len(times := rows.t if len(rows.t) else found):
+                first = packet.time_base_ns // 1000 if packet.encoding == "mono" else int(times[0])
                 return packet.stamp_us - first
         return None
 
@@ -185,10 +204,14 @@ def open_bag(path: Path, sensor: Sensor | None, on_error: OnError) -> Recording:
     source = _Source(bag, _choose(bag, wanted, trigger_topics))
     blocks = _index(source, on_error)
     stated = Sensor(*source.size) if min(source.size) > 0 and max(source.size) <= 1 << 16 else None
+    among_events = None
+    if any(block.state[_TRIGGERS_AT] for block in blocks):
+        among_events = TriggerTrack(str(file), blocks, _TRIGGERS_AT, source.block_triggers, on_error)
+    tracks = bag_tracks(bag, source.topic, trigger_topics, among_events)
+    blocks = [block for block in blocks if block.num_events]
     facts = [_Facts(*block.state[:_NUM_FACTS]) for block in blocks]
     right, bottom = (max((fact[k] for fact in facts), default=0) for k in (1, 2))
     size = choose_sensor([right] if blocks else [], [bottom] if blocks else [], sensor, stated)
-    tracks = bag_tracks(bag, source.topic, trigger_topics)
     if all(fact.ordered for fact in facts) and right < size.width and bottom < size.height:
         return BagRecording(source, blocks, size, tracks)
     rows = ros_encodings.join([source.block(block) for block in blocks])
@@ -242,8 +265,6 @@ def _choose(bag: Bag, wanted: str | None, trigger_topics: list[str]) -> str:
 
 
 def _index(source: _Source, on_error: OnError) -> list[Block]:
-    from eventfm.io.blocks import cached_index
-
     # A folder's own size and time say nothing of what is in it.
     path, files = source.bag.path, [source.bag.path]
     if path.is_dir():
@@ -268,8 +289,6 @@ def _index(source: _Source, on_error: OnError) -> list[Block]:
 
 def _scan(source: _Source) -> Iterator[Block]:
     """Yield blocks of the topic: `offset` and `size` are nanoseconds of recording, not bytes."""
-    from eventfm.io.blocks import Block
-
     start = 0
     state: tuple[int, ...] = ()
     shift: int | None = None
@@ -277,13 +296,16 @@ def _scan(source: _Source) -> Iterator[Block]:
     for messages in _runs(source.bag.walk(source.topic)):
         shift = source.shift_us(messages) if shift is None else shift
         rows, after = source.decode(messages, state)
+        num_triggers = len(source.triggers(messages, state))
+        first_ns, size = messages[0][0], messages[-1][0] + 1 - messages[0][0]
         if len(rows.t):
             t = rows.t + (shift or 0)
             ordered = (last_us is None or t[0] >= last_us) and not (t[1:] < t[:-1]).any() and rows.p.max() <= 1
-            facts = _Facts(shift or 0, int(rows.x.max()), int(rows.y.max()), int(ordered))
-            first_ns, last_ns = messages[0][0], messages[-1][0]
-            yield Block(first_ns, last_ns + 1 - first_ns, start, len(t), int(t[0]), int(t[-1]), (*facts, *state))
+            facts = _Facts(shift or 0, int(rows.x.max()), int(rows.y.max()), int(ordered), num_triggers)
+            yield Block(first_ns, size, start, len(t), int(t[0]), int(t[-1]), (*facts, *state))
             start, last_us = start + len(t), int(t[-1])
+        elif num_triggers:
+            yield Block(first_ns, size, start, 0, 0, -1, (*_Facts(shift or 0, 0, 0, 1, num_triggers), *state))
         state = after
 
 

@@ -97,10 +97,18 @@ def convert(
 ) -> Path:
     """Write `source` in the format `to`, or that the extension of `target` names, and return the path.
 
-    `.h5` and `.hdf5` are the native store and keep everything; `.npz` keeps columns, sensor and tracks whose entries
-    share one shape; `.npy` (structured t, x, y, p) and `.txt` (first line `W H`, then rows `t x y p` in microseconds)
-    keep the events, as formats of cameras do. A warning names the tracks that are left behind. The target appears as
-    a whole or not at all. `docs/formats.md` lists what each format keeps.
+    * `eventfm`, `.h5` and `.hdf5`: the native store, which keeps everything.
+    * `dsec`: `events.h5` in the layout of DSEC.
+    * `evt3`, `.raw`, and `evt2`: Prophesee RAW, with triggers.
+    * `dat`, `.dat`: Prophesee DAT.
+    * `aedat4`, `.aedat4`: with 8 bit frames, inertial samples and triggers.
+    * `csv`, `.csv`: `%geometry:W,H`, a line that names the columns, then rows `t,x,y,p` in microseconds.
+    * `text`, `.txt`: first line `W H`, then rows `t x y p` in microseconds.
+    * `npz`, `.npz`: columns, sensor, and tracks whose entries share one shape.
+    * `npy`, `.npy`: one structured array t, x, y, p.
+
+    A warning names the tracks that are left behind. The target appears as a whole or not at all. `docs/formats.md`
+    says what each format keeps.
 
     Raises:
         FormatError: Nothing writes such a format, it cannot hold the events, or the source is damaged.

@@ -1,10 +1,14 @@
-"""The signals at a camera's trigger inputs, among the words of its events."""
+"""The signals at a camera's trigger inputs, among the words of its events.
+
+All readers give triggers in one form: a track `triggers` whose entries are (edge, channel), int64; edge 1 rises and 0
+falls, and a channel is one of the camera's inputs, or what else `docs/formats.md` says of the format.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,20 +24,16 @@ Rows = NDArray[np.int64]
 
 
 class TriggerTrack:
-    """A track of triggers, read when first asked for; entry `i` is (edge, channel), edge 1 rising and 0 falling.
+    """A track of triggers, read when first asked for; entry `i` is (edge, channel).
 
-    `blocks` say in `state[count_at]` how many triggers they hold, and `decode` returns those of a block.
+    `blocks` say in `state[count_at]` how many triggers they hold, and `decode` returns those of a block; `name` is what
+    messages call the file.
     """
 
     def __init__(
-        self,
-        path: Path,
-        blocks: Sequence[Block],
-        count_at: int,
-        decode: Callable[[NDArray[np.uint8], tuple[int, ...]], Rows],
-        on_error: OnError,
+        self, name: str, blocks: Sequence[Block], count_at: int, decode: Callable[[Block], Rows], on_error: OnError
     ) -> None:
-        self._path, self._decode, self._on_error = path, decode, on_error
+        self._name, self._decode, self._on_error = name, decode, on_error
         self._blocks = [block for block in blocks if block.state[count_at]]
         self._length = sum(block.state[count_at] for block in blocks)
 
@@ -55,14 +55,17 @@ class TriggerTrack:
 
     @cached_property
     def _rows(self) -> Rows:
-        parts = [self._decode(self._data(block), block.state) for block in self._blocks]
-        rows = np.concatenate(parts)
+        rows = np.concatenate([self._decode(block) for block in self._blocks])
         if len(rows) != len(self):
-            raise DamagedFileError(f"{self._path}: expected {len(self)} triggers, got {len(rows)}; open it again")
+            raise DamagedFileError(f"{self._name}: expected {len(self)} triggers, got {len(rows)}; open it again")
         if self._on_error != "raise":
             return rows[np.argsort(rows[:, 0], kind="stable")]
         as_track_times(rows[:, 0])
         return rows
 
-    def _data(self, block: Block) -> NDArray[np.uint8]:
-        return np.fromfile(self._path, np.uint8, block.size, offset=block.offset)
+
+def triggers_of(words: NDArray[Any], state: tuple[int, ...], coding: ModuleType) -> Rows:
+    """Return the triggers among `words` of a coding, the module of its decoder; `state` is its own before them."""
+    chosen = words if coding.is_trigger(words).any() else words[:0]
+    (channel, _, t, edge), _ = coding.decode(coding.triggers_as_events(chosen), state)
+    return np.stack((t, edge.astype(np.int64), channel.astype(np.int64)), 1)

@@ -1,0 +1,1 @@
+"""How fast event files become arrays: the parts of `benchmarks/decoding.py`."""
