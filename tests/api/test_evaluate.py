@@ -13,6 +13,7 @@ import pytest
 from eventfm.api import evaluating
 from eventfm.api.evaluating import ProbeResult, count_features, evaluate, features_of
 from eventfm.api.pretraining import RunResult, untrained
+from eventfm.api.probe_inputs import untrained_twins
 from eventfm.config import ConfigError
 from eventfm.data.collection import Collection, CollectionError, Entry, open_collection
 from eventfm.data.windows import WindowConfig, WindowError, spread
@@ -72,7 +73,7 @@ def test_the_untrained_row_is_the_network_that_the_run_started_from(
     """A run that learns next to nothing scores as its own twin, feature by feature; another seed's does not."""
     still = {"train.lr": 1e-30, "train.weight_decay": 0.0, "train.num_steps": 1, "train.seed": 7}
     encoder = load(run(store, tmp_path / "still", **still).out)
-    (twin,) = evaluating._untrained_twins([encoder])
+    (twin,) = untrained_twins([encoder])
     collection = open_collection(store, labels=by_split)
     ours, theirs = (features_of(collection, member, 1, "mean") for member in (encoder, twin))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -233,6 +234,7 @@ def test_counts_of_large_sensors_are_brought_down() -> None:
     ("settings", "kind", "message"),
     [
         ({"suite": "prob"}, ConfigError, "unknown suite 'prob'; did you mean 'probe'"),
+        ({"task": "flow"}, ConfigError, "expected task=recognition or task=segmentation for a probe, got 'flow'"),
         ({"encodrs": "x"}, ConfigError, "unknown key 'encodrs'; did you mean 'encoders'"),
         ({"probes": ["linaer"]}, ConfigError, r"'probes\.0'"),
         ({"windows": 0}, ConfigError, "'windows': input should be greater than 0"),

@@ -135,23 +135,38 @@ def test_a_backbone_that_is_held_stays_as_it_was(mode: str, worlds: Path, traine
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     worlds: Path, trained: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = start("segmentation", worlds, trained.encoder, tmp_path / "whole")
+    """The weights of every step are the same bits, and not only those of the step that is kept."""
     from eventfm.engine import reporter
 
     after = reporter.Reporter.after
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+    stop_at = 0
 
-    def stop(self: Any, step: int, lr: float, stopping: bool) -> None:
+    def watched(self: Any, step: int, lr: float, stopping: bool) -> None:
         after(self, step, lr, stopping)
-        if step == 2:
+        seen[step] = {name: value.clone() for name, value in self._state.objective.state_dict().items()}
+        if step == stop_at:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(reporter.Reporter, "after", stop)
-        with pytest.raises(KeyboardInterrupt):
-            start("segmentation", worlds, trained.encoder, tmp_path / "halves")
-    halves = start("segmentation", worlds, trained.encoder, tmp_path / "halves")
-    assert halves.figures == whole.figures
+    monkeypatch.setattr(reporter.Reporter, "after", watched)
+    changes = {"train.warmup_fraction": 0.0, "train.lr": 0.01}  # so that every step moves the weights
+    whole = start("segmentation", worlds, trained.encoder, tmp_path / "whole", **changes)
+    steps, seen, stop_at = seen, {}, 2
+    with pytest.raises(KeyboardInterrupt):
+        start("segmentation", worlds, trained.encoder, tmp_path / "halves", **changes)
+    seen, stop_at = {}, 0
+    halves = start("segmentation", worlds, trained.encoder, tmp_path / "halves", **changes)
+
+    assert (sorted(steps), sorted(seen)) == ([1, 2, 3, 4], [3, 4]), "the second half alone is done again"
+    for step in (3, 4):
+        assert steps[step].keys() == seen[step].keys()
+        assert all(torch.equal(value, seen[step][name]) for name, value in steps[step].items()), step
+        moved = [name for name, value in steps[step].items() if not torch.equal(value, steps[step - 1][name])]
+        assert any(name.startswith("backbone.") for name in moved)
+        assert any(name.endswith("running_mean") for name in moved)
+    assert (halves.figures, halves.best_step) == (whole.figures, whole.best_step)
     a, b = (load_file(result.model / "model.safetensors") for result in (whole, halves))
+    assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eventfm.evaluation.intervals import interval, paired_interval, seed_interval
+from eventfm.evaluation.intervals import added_up, interval, paired_interval, seed_interval
 from eventfm.evaluation.protocol import Score, paired_difference
 from eventfm.tasks.metric_checks import NothingMeasuredError
 from eventfm.tasks.metrics import build_metrics
@@ -134,3 +134,8 @@ def test_seeds() -> None:
         seed_interval([61.1])
     with pytest.raises(ValueError, match="finite figures"):
         seed_interval([61.1, float("nan")])
+
+
+def test_rows_of_a_group_are_added_up() -> None:
+    sums = np.array([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0], [1000.0, 2000.0]])
+    np.testing.assert_array_equal(added_up(sums, np.array([7, 2, 7, 5])), [[10, 20], [1000, 2000], [101, 202]])

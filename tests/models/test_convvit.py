@@ -6,9 +6,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from eventfm.models import build_backbone
+from eventfm.models import batch_norm, build_backbone
 from eventfm.models.convvit import ConvBlock, ConvViT, convvit_nano, convvit_small
 from eventfm.models.layers import pointwise
 from eventfm.models.masking import random_masking
@@ -169,12 +170,41 @@ def test_extra_level_is_the_published_convolution():
     backbone = built(extra_level=True)
     x = torch.randn(1, 3, 32, 48)
     maps = backbone.pyramid(x)
-    convolution, batch_norm, _ = backbone.extra_level
-    expected = functional.gelu(batch_norm(functional.conv2d(maps[2], convolution.weight, convolution.bias, stride=2)))
-    torch.testing.assert_close(maps[3], expected)
+    published = nn.Sequential(nn.Conv2d(24, 24, 3, stride=2), nn.BatchNorm2d(24), nn.GELU()).eval()
+    published.load_state_dict(backbone.extra_level.state_dict())
+    torch.testing.assert_close(maps[3], published(maps[2]))
     assert maps[3].shape == (1, 24, 1, 2)
+    for part in (backbone, published):
+        part.train()
+    trained = backbone.pyramid(x)
+    torch.testing.assert_close(trained[3], published(trained[2]), rtol=1e-4, atol=1e-5)
+    for name, value in published.state_dict().items():
+        torch.testing.assert_close(backbone.extra_level.state_dict()[name], value)
     with pytest.raises(ValueError, match="at least 3x3 tokens for the extra level, got 2x6"):
         backbone.pyramid(x[:, :, :16])
+
+
+def test_extra_level_has_the_statistics_of_all_ranks(monkeypatch):
+    """Each of two ranks is given what both say of themselves, as if they had exchanged it."""
+    whole = built(extra_level=True).train()
+    x = torch.randn(4, 3, 32, 48, generator=torch.Generator().manual_seed(5))
+    expected = whole.pyramid(x)[3]
+    said = []
+
+    def listen(own):
+        said.append(own)
+        return own
+
+    monkeypatch.setattr(batch_norm, "num_ranks", lambda: 2)
+    monkeypatch.setattr(batch_norm, "gather", listen)
+    for half in x.split([1, 3]):
+        built(extra_level=True).train().pyramid(half)
+    monkeypatch.setattr(batch_norm, "gather", lambda own: torch.cat(said))
+    for half, one in zip(x.split([1, 3]), expected.split([1, 3]), strict=True):
+        rank = built(extra_level=True).train()
+        torch.testing.assert_close(rank.pyramid(half)[3], one, rtol=1e-4, atol=1e-5)
+        for name, value in rank.extra_level.state_dict().items():
+            torch.testing.assert_close(value, whole.extra_level.state_dict()[name], rtol=1e-4, atol=1e-5)
 
 
 def test_drop_path_drops_samples_whole_and_grows_with_depth():

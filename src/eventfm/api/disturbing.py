@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from eventfm.api.probe_report import markdown
 from eventfm.api.settings import nested
+from eventfm.api.text_tables import markdown
 from eventfm.config import Config, ConfigError
 from eventfm.data.build import DataConfig, build_samples
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.splits import open_parts
-from eventfm.data.transforms import whole
 from eventfm.deployment.model import ModelCard, load_model, model_folder
 from eventfm.deployment.report import Section, Table, write_report
 from eventfm.engine.run_folder import write_atomic
+from eventfm.evaluation.disturbed import DisturbedSamples
 from eventfm.evaluation.robustness import PERTURBATIONS, SEVERITIES, Disturbance, curve
 from eventfm.evaluation.scoring import score_task
 from eventfm.representations import VoxelGrid
@@ -100,16 +100,17 @@ def _scored(folder: Path, name: str, config: RobustnessConfig) -> tuple[list[dic
 
     def score(disturbance: Disturbance) -> Mapping[str, float]:
         file = kept / f"{card.weights_sha256[:16]}-{disturbance.perturbation}-{disturbance.severity}-{config.seed}.json"
-        known_by = {"data": config.data, "trained_on": card.trained_on_sha256}
+        known_by = {"data": config.data, "trained_on": card.trained_on_sha256, "scored_at": "sensor"}
         if file.exists():
             values = json.loads(file.read_text(encoding="utf-8"))
             if values["known_by"] != json.loads(json.dumps(known_by)):
-                raise ConfigError(f"{file} is of other data; choose another out=, or delete it to score it again")
+                raise ConfigError(
+                    f"{file} is of other data, or of an earlier version of this suite; choose another out=, or delete "
+                    "it to score it again"
+                )
             return cast(Mapping[str, float], values["figures"])
-        disturbed = replace(samples, disturbance=disturbance)
-        figures = score_task(
-            objective.predict, objective.task, disturbed, num_classes, pixel=_pixel(samples, disturbance)
-        ).figures
+        disturbed = DisturbedSamples(samples, disturbance)
+        figures = score_task(objective.predict, objective.task, disturbed, num_classes).figures
         kept.mkdir(parents=True, exist_ok=True)
         write_atomic(file, json.dumps({"known_by": known_by, "figures": figures}, indent=2) + "\n")
         log.info("%s, %s: %s", disturbance.perturbation, SEVERITIES[disturbance.severity], _said(objective, figures))
@@ -137,17 +138,6 @@ def _test_windows(card: ModelCard, config: RobustnessConfig) -> WindowSamples:
     )
 
 
-def _pixel(samples: WindowSamples, disturbance: Disturbance) -> tuple[float, float]:
-    """Return width and height of a pixel of the input in pixels of the undisturbed sensor."""
-    sensor = samples.collection.sensor
-    moved = disturbance.geometry(sensor)
-    across, down = (1.0, 1.0) if moved is None else (moved.width / moved.out[1], moved.height / moved.out[0])
-    if moved is not None:
-        sensor = replace(sensor, width=moved.out[1], height=moved.out[0])
-    geometry, (height, width) = whole(sensor, samples.image_size), samples.image_size
-    return across * geometry.width / width, down * geometry.height / height
-
-
 def _said(objective: Any, figures: Mapping[str, float]) -> str:
     metric, _ = SELECT[objective.task]
     return f"{metric} {figures[metric]:.4f}"
@@ -166,9 +156,9 @@ def _write(result: RobustnessResult, config: dict[str, Any]) -> None:
         [
             Section(
                 metric,
-                text="What models reach on test windows whose events were made worse before they were looked at; "
-                "labels are moved where pixels are. How much is done at each severity is eventfm's choice "
-                "(data.perturb).",
+                text="What models reach on test windows whose events were made worse before they were looked at. "
+                "Answers are brought to the labels' own size, that of the undisturbed sensor, and measured where the "
+                "input still shows it. How much is done at each severity is eventfm's choice (data.perturb).",
                 tables=[Table(header, rows)],
                 pictures=[("", robustness_plot(result.rows, metric))],
             ),

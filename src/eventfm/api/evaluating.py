@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from eventfm.api.pretraining import untrained
-from eventfm.api.probe_report import print_table, write_probe_report
+from eventfm.api.probe_inputs import ProbeData, encoder_names, encoders_of_parts, sees_tests, untrained_twins
+from eventfm.api.probe_report import print_probe, write_probe_report
 from eventfm.api.settings import nested
 from eventfm.config import Config, ConfigError
 from eventfm.data.collection import Collection, labels_of
@@ -23,22 +23,24 @@ from eventfm.data.pairs import write_grid
 from eventfm.data.sequences import open_recordings
 from eventfm.data.transforms import Geometry
 from eventfm.data.windows import WindowConfig, WindowError, read, spread
-from eventfm.deployment.predict import LoadedEncoder, assemble, load
+from eventfm.deployment.predict import LoadedEncoder
 from eventfm.engine.run_folder import write_atomic
 from eventfm.evaluation import probes
-from eventfm.evaluation.leakage import leakage
-from eventfm.evaluation.protocol import Part, ProtocolError, Score, paired_difference, parts, score
-from eventfm.events import Events, OnError
+from eventfm.evaluation.protocol import Score, paired_difference, parts, score
+from eventfm.events import Events
 from eventfm.registry import did_you_mean
 from eventfm.representations import PolarityCounts
 
 if TYPE_CHECKING:
     from eventfm.api.disturbing import RobustnessResult
+    from eventfm.api.probing_pixels import PixelProbeResult
     from eventfm.api.transferring import TransferResult
 
 log = logging.getLogger(__name__)
 
 SUITES = ("probe", "transfer", "robustness")
+TASKS = ("recognition", "segmentation")
+"""What frozen features are probed for."""
 PROBES: dict[str, probes.Probe] = {"linear": probes.linear, "knn": probes.nearest_neighbours}
 BASELINES: dict[str, probes.Probe] = {
     "ridge": probes.ridge,
@@ -49,21 +51,10 @@ COUNT_SIDE = 48
 """Count images are brought down to at most this many pixels a side, so that the baselines stay tractable."""
 
 
-class ProbeData(Config):
-    """Labelled recordings to probe on."""
-
-    path: str
-    """A folder or store of recordings."""
-    labels: str
-    """CSV with the columns path, label and, for every recording, a fold, or the splits train and test."""
-    format: str | None = None
-    sensor: tuple[int, int] | None = None
-    on_error: OnError = "raise"
-
-
 class ProbeConfig(Config):
-    """Settings of the probe suite."""
+    """Settings of the probe of whole recordings; `probing_pixels.PixelProbeConfig` has those of pixels."""
 
+    task: Literal["recognition"] = "recognition"
     encoders: str | list[str]
     """Encoder folders, separated by commas; `{fold}` in a path stands for the fold that is scored."""
     data: ProbeData
@@ -98,16 +89,19 @@ class ProbeResult:
         return next(s for s in self.scores if (s.name, s.probe) == (name, probe))
 
 
-def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult | TransferResult | RobustnessResult:
+def evaluate(
+    suite: str = "probe", **settings: Any
+) -> ProbeResult | PixelProbeResult | TransferResult | RobustnessResult:
     """Run an evaluation suite and return its scores.
 
     `encoders=`, `data={"path": ..., "labels": ...}` and `out=` are required. `probe` scores frozen features of whole
-    recordings by their class, in minutes (`probe`); `transfer` trains any task on labels, frozen or not, with all or
+    recordings by their class, or with `task=segmentation` those of patches by the classes of pixels, in minutes
+    (`probe`, `probing_pixels.probe_pixels`); `transfer` trains any task on labels, frozen or not, with all or
     few of them, over seeds (`transferring.transfer`); `robustness` scores models, `models=`, on events that were made
     worse (`disturbing.robustness`).
 
     Raises:
-        ValueError: Unknown suite or key, labels that do not fit, or an encoder that has seen its test recordings.
+        ValueError: Unknown suite, task or key, labels that do not fit, or an encoder that has seen its test recordings.
     """
     if suite not in SUITES:
         raise ConfigError(f"unknown suite {suite!r}{did_you_mean(suite, list(SUITES))}")
@@ -119,6 +113,13 @@ def evaluate(suite: str = "probe", **settings: Any) -> ProbeResult | TransferRes
         from eventfm.api.disturbing import robustness
 
         return robustness(**settings)
+    task = settings.get("task", "recognition")
+    if task not in TASKS:
+        raise ConfigError(f"expected task={' or task='.join(TASKS)} for a probe, got {task!r}")
+    if task == "segmentation":
+        from eventfm.api.probing_pixels import probe_pixels
+
+        return probe_pixels(**settings)
     return probe(**settings)
 
 
@@ -132,7 +133,7 @@ def probe(**settings: Any) -> ProbeResult:
         ValueError: Unknown key, labels that do not fit, or an encoder that has seen its test recordings.
     """
     config = ProbeConfig.parse(nested(settings), "evaluate probe")
-    names = _names(config.encoders)
+    names = encoder_names(config.encoders)
     collection = open_recordings(
         config.data.path,
         labels=config.data.labels,
@@ -150,11 +151,10 @@ def probe(**settings: Any) -> ProbeResult:
     for baseline in config.baselines:
         log.info("counts, %s", baseline)
         scores.append(score("counts", baseline, BASELINES[baseline], [counts] * len(protocol), labels, protocol))
-    prints = [entry.fingerprint for entry in collection.entries]
     for name, label in names.items():
-        encoders = _load_for(name, protocol)
-        overlap |= _overlaps(collection, prints, encoders, protocol, config.allow_overlap)
-        rows = {label: encoders, f"{label}, untrained": _untrained_twins(encoders)}
+        encoders = encoders_of_parts(name, protocol)
+        overlap |= sees_tests(collection, encoders, protocol, config.allow_overlap)
+        rows = {label: encoders, f"{label}, untrained": untrained_twins(encoders)}
         for row, members in rows.items():
             log.info("features: %s", row)
             features = _once_each(
@@ -164,7 +164,7 @@ def probe(**settings: Any) -> ProbeResult:
         _compare(scores, label, config, differences)
     result = ProbeResult(Path(config.out), tuple(scores), differences, overlap, len(collection.classes))
     _write(result, config)
-    print_table(result)
+    print_probe(result)
     return result
 
 
@@ -202,36 +202,6 @@ def count_features(collection: Collection) -> NDArray[np.float32]:
     return np.log1p(out).reshape(len(out), -1)
 
 
-def _names(encoders: str | list[str]) -> dict[str, str]:
-    """Return the row name of each encoder: its run's folder, or all of its path where that would come twice."""
-    paths = [path.strip() for path in (encoders.split(",") if isinstance(encoders, str) else encoders)]
-    if not all(paths):
-        raise ConfigError(f"expected encoders=FOLDER[,FOLDER ...], got {encoders!r}")
-    labels = [_label(path) for path in paths]
-    return {
-        path: path if labels.count(label) > 1 or label == "counts" else label
-        for path, label in zip(paths, labels, strict=True)
-    }
-
-
-def _load_for(name: str, protocol: Sequence[Part]) -> list[LoadedEncoder]:
-    if "{fold}" not in name:
-        encoder = load(name)
-        return [encoder] * len(protocol)
-    if any(part.fold is None for part in protocol):
-        raise ProtocolError(f"{name!r} asks for an encoder per fold, but the table of recordings has no folds")
-    return [load(name.replace("{fold}", str(part.fold))) for part in protocol]
-
-
-def _untrained_twins(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:
-    twins: dict[int, LoadedEncoder] = {}
-    for encoder in encoders:
-        if id(encoder) not in twins:
-            seed = int(encoder.card.recipe.get("train", {}).get("seed", 0))
-            twins[id(encoder)] = assemble(untrained(encoder.card, seed), encoder.card)
-    return [twins[id(encoder)] for encoder in encoders]
-
-
 def _once_each(
     encoders: Sequence[LoadedEncoder], compute: Callable[[LoadedEncoder], NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
@@ -255,35 +225,6 @@ def _same(a: LoadedEncoder, b: LoadedEncoder) -> bool:
         return False
     ours, theirs = a.backbone.state_dict(), b.backbone.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def _overlaps(
-    collection: Collection,
-    prints: Sequence[str],
-    encoders: Sequence[LoadedEncoder],
-    protocol: Sequence[Part],
-    allowed: bool,
-) -> bool:
-    """Return whether an encoder was pretrained on a recording that it is scored on, as `prints` tell; or refuse it."""
-    for encoder, part in zip(encoders, protocol, strict=True):
-        found = leakage(encoder.card.trained_on, {collection.entries[i].name: prints[i] for i in part.test})
-        shared = [item.name for item in found.seen]
-        if shared and not allowed:
-            where = "" if part.fold is None else f" of fold {part.fold}"
-            raise ProtocolError(
-                f"the encoder was pretrained on {len(shared)} of the {len(part.test)} recordings{where} that it would "
-                f"be scored on, e.g. {shared[0]!r}; pretrain with data.split=train or data.exclude_fold=FOLD (one run "
-                "per fold, then encoders='runs/fold{fold}'), or say allow_overlap=true, which the table will name"
-            )
-        if shared:
-            return True
-    return False
-
-
-def _label(name: str) -> str:
-    path = Path(name)
-    path = path.parent if path.name == "encoder" else path
-    return f"{path.parent.name}/{path.name}" if "{fold}" in path.name and path.parent.name else path.name
 
 
 def _compare(

@@ -1,12 +1,10 @@
-"""The table of a probe: on the terminal, in Markdown, and as a report."""
+"""The tables of the probe of whole recordings: on the terminal, in Markdown, and as a report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table as ConsoleTable
-
+from eventfm.api.text_tables import markdown, print_table
 from eventfm.deployment.report import Section, Table, write_report
 from eventfm.engine.run_folder import write_atomic
 
@@ -15,21 +13,13 @@ if TYPE_CHECKING:
 
 HEADER = ["features", "probe", "accuracy", "95 % interval"]
 DIFFERENCE_HEADER = ["difference", "points", "95 % interval (paired bootstrap)"]
+_SHORT_HEADER = ["difference", "points", "95 % interval"]
 
 
-def print_table(result: ProbeResult) -> None:
+def print_probe(result: ProbeResult) -> None:
     """Print the rows and differences of `result`."""
-    console = Console()
-    for title, header, rows in (
-        (_title(result), HEADER, score_rows(result)),
-        ("Differences in accuracy", DIFFERENCE_HEADER, difference_rows(result)),
-    ):
-        table = ConsoleTable(title=title, title_justify="left")
-        for name in header:
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    print_table(_title(result), HEADER, score_rows(result))
+    print_table("Differences in accuracy (paired bootstrap)", _SHORT_HEADER, difference_rows(result))
 
 
 def score_rows(result: ProbeResult) -> list[list[str]]:
@@ -70,12 +60,6 @@ def write_probe_report(result: ProbeResult, config: dict[str, Any]) -> None:
             Section("Settings", settings=config),
         ],
     )
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _title(result: ProbeResult) -> str:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table as ConsoleTable
 
 from eventfm.api.class_report import class_table, difference_by_class, mean_by_class
-from eventfm.api.probe_report import markdown
+from eventfm.api.text_tables import markdown, print_table
 from eventfm.api.transfer_cells import CellResult, Labels, Row, described
 from eventfm.deployment.report import Section, Table, write_report
 from eventfm.engine.run_folder import write_atomic
-from eventfm.evaluation.intervals import Interval, paired_interval, seed_interval
+from eventfm.evaluation.intervals import Interval, added_up, paired_interval, seed_interval
 from eventfm.tasks.metrics import SELECT, build_metrics
 from eventfm.tasks.metrics_classes import BY_CLASS
 from eventfm.visualization.files import read_picture
@@ -34,6 +32,7 @@ SHOWN = {
 """Figures in the table; `results.json` has all."""
 _COUNTED = {"share": "share of the training labels", "shots": "number of labels of each class"}
 _DIFFERENCE = "difference"
+_TRIVIAL = "trivial (does not look)"
 _CLASSES = (
     "Each encoder under the protocol that suits it best, with the most labels, beside its control under the same; "
     "means over seeds. A class that occurs nowhere has no figure."
@@ -138,12 +137,8 @@ def write_transfer(result: TransferResult, config: dict[str, Any]) -> None:
             Section("Settings", settings=config),
         ],
     )
-    table = ConsoleTable(title=f"{result.task}, {len(result.groups)} test windows", title_justify="left")
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(*short_table(result, lines))
+    print(f"all figures: {result.out / 'table.md'}")
 
 
 def table_of(result: TransferResult, lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -161,8 +156,21 @@ def table_of(result: TransferResult, lines: Sequence[Line]) -> tuple[list[str], 
         ])  # fmt: skip
     figures = result.trivial.figures
     rest = [f"{figures[name]:.4f}" if name in figures else "" for name in others]
-    rows.append(["trivial (does not look)", "", "1", "", f"{figures[metric]:.4f}", "", "", *rest])
+    rows.append([_TRIVIAL, "", "1", "", f"{figures[metric]:.4f}", "", "", *rest])
     return header, rows
+
+
+def short_table(result: TransferResult, lines: Sequence[Line]) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, header and rows of the table in 80 columns: the figure that steps are chosen by, and no other."""
+    metric, _ = SELECT[result.task]
+    title = f"{result.task}, {len(result.groups)} test windows: mean over seeds, ± half its 95 % interval"
+    rows = [[line.row.name, line.protocol, line.labels.text, _short(line.mark(metric))] for line in lines]
+    rows.append([_TRIVIAL, "", "", f"{result.trivial.figures[metric]:.4f}"])
+    return title, ["row", "protocol", "labels", metric], rows
+
+
+def _short(mark: Mark) -> str:
+    return f"{mark.value:.4f}" + (f" ± {mark.high - mark.value:.4f}" if mark.high is not None else "")
 
 
 def _notes(result: TransferResult) -> str:
@@ -197,11 +205,7 @@ def _pooled(line: Line, seeds: Sequence[int], groups: NDArray[np.int64]) -> NDAr
     of_seed = {result.cell.seed: result.sums for result in line.results}
     if any(seed not in of_seed for seed in seeds):
         return None
-    windows = np.sum([of_seed[seed] for seed in seeds], axis=0)
-    numbers, place = np.unique(groups, return_inverse=True)
-    out = np.zeros((len(numbers), windows.shape[1]))
-    np.add.at(out, place, windows)
-    return out
+    return added_up(np.sum([of_seed[seed] for seed in seeds], axis=0), groups)
 
 
 def class_tables(result: TransferResult, lines: Sequence[Line]) -> list[Table]:

@@ -28,7 +28,7 @@ from eventfm.data.windows import (
     read,
     shifted,
 )
-from eventfm.events import Events, Sensor
+from eventfm.events import Events
 from eventfm.protocols import Representation
 from eventfm.random import Key
 
@@ -40,10 +40,6 @@ class Disturbance(Protocol):
 
     def __call__(self, events: Events, sample: Key) -> Events:
         """Return other events, a pure function of these and of which sample they are."""
-        ...
-
-    def geometry(self, sensor: Sensor) -> Geometry | None:
-        """Return how the pixels of `sensor` are moved; None where they stay."""
         ...
 
 
@@ -85,9 +81,9 @@ class WindowSamples:
     problems: dict[str, str] = field(default_factory=dict, compare=False)
     """What could not be read so far, and why, by name."""
     disturbance: Disturbance | None = None
-    """Makes the events worse where nothing is drawn at random, in evaluation; labels are moved with them."""
+    """Makes the events worse where nothing is drawn at random, in evaluation; labels stay (`evaluation.disturbed`)."""
     label_size: Literal["input", "sensor"] = "input"
-    """Whose pixels are labelled; `sensor` where nothing is drawn at random and no pixel moved."""
+    """Whose pixels are labelled; `sensor` where nothing is drawn at random."""
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -133,12 +129,10 @@ class WindowSamples:
 
     def _fill(self, index: int, rng: np.random.Generator | None, out: dict[str, NDArray[np.generic]]) -> None:
         entry, window = self.entry(index), self.windows[index][1]
-        moved: Geometry | None = None
         if rng is None:
             events = read(entry.recording, window)
             if self.disturbance is not None:
                 events = self.disturbance(events, index)
-                moved = self.disturbance.geometry(entry.recording.sensor)
             geometry = whole(events.sensor, self.image_size)
             seen = clean = geometry.events(events)
         else:
@@ -147,7 +141,7 @@ class WindowSamples:
             events = read(entry.recording, window)
             clean = geometry.events(events)
             seen = disturb(clean, self.augment, rng)
-        assert self.label_size == "input" or (rng is None and moved is None)
+        assert self.label_size == "input" or rng is None
         labels = self._labels(geometry)
         write_grid(self.representation, seen, geometry, out["input"])
         if self.activity_patch:
@@ -164,9 +158,7 @@ class WindowSamples:
             self.teacher.fill(scene, geometry.view(entry.recording.sensor), out)
         for kind in MAPS:
             if kind in self.wanted:
-                values = labelled(kind, entry, window).read(self.class_limit)
-                values = values if moved is None else drawn(kind, values, moved)
-                out[kind][...] = drawn(kind, values, labels)
+                out[kind][...] = drawn(kind, labelled(kind, entry, window).read(self.class_limit), labels)
         if "seen" in self.wanted:
             write_seen(clean if labels is geometry else labels.events(events), labels, out["seen"])
         if "before" in self.wanted:

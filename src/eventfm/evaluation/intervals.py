@@ -77,6 +77,14 @@ def paired_interval(
     return _intervals([first, second], difference, num, seed, level)
 
 
+def added_up(sums: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return one row for each group, in the order of their numbers: the rows of `sums` (N, S) in it, added up."""
+    numbers, place = np.unique(groups, return_inverse=True)
+    out = np.zeros((len(numbers), sums.shape[1]))
+    np.add.at(out, place, sums)
+    return out
+
+
 def seed_interval(values: Sequence[float], level: float = 0.95) -> SeedInterval:
     """Return mean, standard deviation and Student's t interval of the mean of a figure over seeds.
 

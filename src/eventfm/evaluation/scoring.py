@@ -45,14 +45,13 @@ def score_task(
     *,
     batch_size: int = 16,
     device: str | torch.device = "cpu",
-    pixel: tuple[float, float] = (1.0, 1.0),
     **options: Any,
 ) -> Scored:
     """Return what `predict` reaches on `samples`, each seen once and without augmentation.
 
     Labels are measured as they are: where they are of another size than the answers, as with samples of
-    `label_size="sensor"`, the answers are brought to theirs (`at_label`). `pixel` is the width and height of a pixel of
-    the labels in the pixels that flow is to be measured in. `options` are those of `tasks.metrics.build_metrics`.
+    `label_size="sensor"`, the answers are brought to theirs (`at_label`). `options` are those of
+    `tasks.metrics.build_metrics`.
 
     Raises:
         ValueError: No sample has anything to measure.
@@ -63,7 +62,7 @@ def score_task(
     for batch in evaluation_batches(samples, batch_size):
         batch = to_device(batch, torch.device(device))
         answer = predict(batch)
-        rows.append(torch.cat([_measured(metrics, task, *part, pixel) for part in _parts(task, answer, batch)]))
+        rows.append(torch.cat([_measured(metrics, task, *part) for part in _parts(task, answer, batch)]))
         if task == "recognition":
             labels.append(batch["label"].cpu())
     sums = torch.cat(rows).numpy()
@@ -110,11 +109,5 @@ def _parts(task: str, answer: dict[str, Tensor], batch: Batch) -> list[tuple[dic
     ]
 
 
-def _measured(
-    metrics: TaskMetrics, task: str, answer: dict[str, Tensor], batch: Batch, pixel: tuple[float, float]
-) -> Tensor:
-    answer = at_label(task, answer, batch)
-    if task == "flow":
-        scale = torch.tensor(pixel, device=answer["flow"].device).view(1, 2, 1, 1)
-        answer, batch = {"flow": answer["flow"] * scale}, {**batch, "flow": batch["flow"] * scale}
-    return metrics.per_sample(answer, batch).double().cpu()
+def _measured(metrics: TaskMetrics, task: str, answer: dict[str, Tensor], batch: Batch) -> Tensor:
+    return metrics.per_sample(at_label(task, answer, batch), batch).double().cpu()

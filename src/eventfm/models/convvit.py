@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eventfm.models.batch_norm import BatchNorm
 from eventfm.models.layers import Block, DropPath, PatchEmbed, Positions, init_linear, patchwise, pointwise
 from eventfm.models.masking import cells_of_units, take_units
 from eventfm.models.queries import run_with_queries
@@ -32,7 +33,7 @@ class ConvViT(nn.Module):
     forward adds the outputs of both stages, convolved to one token per unit, to the last block's.
 
     With `extra_level` the fourth map of the pyramid is a convolution of the third, as published for dense tasks (on
-    grids of at least 3 x 3); without, its mean over 2 x 2.
+    grids of at least 3 x 3), normalised by the batch of all ranks together; without, its mean over 2 x 2.
 
     Inputs may have any size whose sides are multiples of the patch; `image_size` (H, W) is only what positions are
     kept ready for.
@@ -80,7 +81,7 @@ class ConvViT(nn.Module):
             )
         if extra_level:
             convolution = nn.Conv2d(self.embed_dim, self.embed_dim, 3, stride=2)
-            self.extra_level = nn.Sequential(convolution, nn.BatchNorm2d(self.embed_dim), nn.GELU())
+            self.extra_level = nn.Sequential(convolution, BatchNorm(self.embed_dim), nn.GELU())
         self.apply(init_linear)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
@@ -112,7 +113,9 @@ class ConvViT(nn.Module):
             return [*maps, functional.avg_pool2d(maps[-1], 2, ceil_mode=True)]
         if min(rows, cols) < 3:
             raise ValueError(f"expected at least 3x3 tokens for the extra level, got {rows}x{cols}")
-        return [*maps, self.extra_level(maps[-1])]
+        convolution, norm, activation = self.extra_level
+        normed = norm(convolution(maps[-1]).movedim(1, -1)).movedim(-1, 1)
+        return [*maps, activation(normed)]
 
     def with_queries(self, x: Tensor, queries: Tensor, last: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Return normed queries (B, Q, D), tokens (B, N, D) and the grid; `queries` (Q, D) join the last `last` blocks.
