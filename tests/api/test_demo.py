@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eventfm.api import demonstration
+from eventfm.api import demo_dense, demonstration
 from eventfm.api.demonstration import beyond_the_spread, demo, subjects
 from eventfm.data.animate import MotionConfig
 
@@ -17,12 +17,18 @@ def test_small_demo_runs_to_its_report(
     monkeypatch.setattr(demonstration, "NUM_STEPS", 1)
     short = MotionConfig(sensor=(32, 32), kind="saccades", duration_us=30_000, speed_px_s=(200.0, 400.0))
     monkeypatch.setattr(demonstration, "MOTION", short)
+    monkeypatch.setattr(demo_dense, "NUM_WORLDS", 20)
+    monkeypatch.setattr(demo_dense, "NUM_STEPS", 1)
     helped = demo(tmp_path, num_seeds=2)
     assert isinstance(helped, bool)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "probe", "report.html", "seed0", "seed1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "corpus", "probe", "report.html", "seed0", "seed1", "segmentation", "worlds",
+    ]  # fmt: skip
     text = (tmp_path / "report.html").read_text()
     assert ("did not help" in text) != helped
     assert "gain of pretraining" in text
+    assert "does not look: wall everywhere" in text
+    assert text.count("<img") == 2
     assert ("did NOT help" in capsys.readouterr().out) != helped
 
 

@@ -1,0 +1,1 @@
+"""Parts of `quality_tasks.py`, the benchmark of the tasks on simulated worlds."""

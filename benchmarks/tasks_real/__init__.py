@@ -1,0 +1,1 @@
+"""Parts of `quality_tasks_real.py`."""
