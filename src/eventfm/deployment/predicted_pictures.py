@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ _LINE = 208
 """Grey of the line around a picture."""
 _PER_ROW = 3
 """Windows in a row where each is one picture."""
+_NEAR_PX = 2
+"""So far around an event an answer counts as one where events are."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class Drawing:
         key = self._key()
         missing = max(0, _KEY_PX - key.shape[1])
         key = np.pad(key, ((0, 0), (0, missing), (0, 0)), constant_values=255)
-        return panel([[("events", _events(answer)), self._answer(answer), (self._when(answer), key)]])
+        return panel([[("events", _events(answer)), *self._answers(answer), (self._when(answer), key)]])
 
     def sheet(self, answers: Sequence[Answer]) -> Picture:
         """Return one picture of several answers, with one key."""
         if self.task == "recognition":
             cells = [(f"{self._when(answer)}: {self._said(answer.values)}", _events(answer)) for answer in answers]
             return panel([cells[start : start + _PER_ROW] for start in range(0, len(cells), _PER_ROW)])
-        rows = [[(self._when(answer), _events(answer)), self._answer(answer)] for answer in answers]
+        rows = [[(self._when(answer), _events(answer)), *self._answers(answer)] for answer in answers]
         rows[0].append(("", self._key()))
         return panel(rows)
 
@@ -61,14 +64,19 @@ class Drawing:
         best = int(shares.argmax())
         return f"{self.classes[best]} {shares[best]:.0%}"
 
-    def _answer(self, answer: Answer) -> Cell:
+    def _answers(self, answer: Answer) -> list[Cell]:
+        """Return the answer and, of flow and depth, the part of it that events speak for."""
         if self.task == "segmentation":
-            return "classes", _framed(class_picture(answer.values, self.classes))
+            return [("classes", _framed(class_picture(answer.values, self.classes)))]
+        near, far = self.limits
+        seen = np.where(_near_events(answer), answer.values, np.float32(np.nan))
         if self.task == "flow":
-            label = f"flow, full colour from {self.limits[1]:.3g} pixels on"
-            return label, _framed(flow_picture(answer.values, limit=self.limits[1]))
-        label = f"depth, {self.limits[0]:.3g} m (bright) to {self.limits[1]:.3g} m (dark)"
-        return label, _framed(depth_map(answer.values, self.limits))
+            label = f"flow, full colour from {far:.3g} pixels on"
+            draw = partial(flow_picture, limit=far)
+        else:
+            label = f"depth, {near:.3g} m (bright) to {far:.3g} m (dark)"
+            draw = partial(depth_map, limits=self.limits)
+        return [(label, _framed(draw(answer.values))), ("where there are events", _framed(draw(seen)))]
 
     def _key(self) -> Picture:
         if self.task == "segmentation":
@@ -81,6 +89,16 @@ class Drawing:
 def drawing(task: str, classes: tuple[str, ...], start_us: int, few: Sequence[Answer]) -> Drawing:
     """Return how the answers of a recording are drawn, on the scale that `few` of them, from all over it, need."""
     return Drawing(task, classes, start_us, _limits(task, [answer.values for answer in few]))
+
+
+def _near_events(answer: Answer) -> NDArray[np.bool_]:
+    """Return which pixels (H, W) have an event within `_NEAR_PX`."""
+    import cv2
+
+    seen = np.zeros(answer.values.shape[-2:], np.uint8)
+    seen[answer.events.y, answer.events.x] = 1
+    side = 2 * _NEAR_PX + 1
+    return cv2.dilate(seen, np.ones((side, side), np.uint8)) > 0
 
 
 def _events(answer: Answer) -> Picture:
