@@ -278,6 +278,8 @@ def infer_sensor(x: Any, y: Any) -> Sensor:
 
 def _on_the_sensor(columns: Columns, sensor: Sensor, on_error: _Treatment, source: str) -> Columns:
     x, y, t, p = columns
+    if x.dtype == y.dtype == np.uint16 and (not len(x) or (x.max() < sensor.width and y.max() < sensor.height)):
+        return columns
     # Asked the other way round than one might: a coordinate that is not a number is not inside.
     outside = ~((x >= 0) & (x < sensor.width) & (y >= 0) & (y < sensor.height))
     if not outside.any():
@@ -320,12 +322,14 @@ def _as_microseconds(t: NDArray[Any], source: str) -> NDArray[np.int64]:
             raise EventError(f"{source}: expected finite times, got {t[~np.isfinite(t)][0]}")
         if (t != np.rint(t)).any():
             raise EventError(f"{source}: expected times in whole microseconds, got {t[t != np.rint(t)][0]}; seconds?")
-    return np.asarray(t.astype(np.int64))
+    return np.asarray(t.astype(np.int64, copy=False))
 
 
 def _as_polarity(p: NDArray[Any], source: str) -> NDArray[np.uint8]:
     if p.dtype == np.bool_:
         return p.view(np.uint8)
+    if p.dtype == np.uint8 and (not len(p) or p.max() <= 1):
+        return p
     bad = (p != 0) & (p != 1) & (p != -1)
     if bad.any():
         first = int(np.argmax(bad))

@@ -73,3 +73,9 @@ def assert_contract(assert_same):
             assert_same(recording.events_by_index(start, stop), expected.take(max(start, 0), max(stop, 0)))
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Keep no columns from when a file was opened, so that what is asked for is decoded; `test_gathered.py` does."""
+    monkeypatch.setattr("eventfm.io.gathered.BUDGET", 0)

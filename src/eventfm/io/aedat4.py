@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from eventfm.events import Events, OnError, Sensor
 from eventfm.io import aedat4_packets as packets
 from eventfm.io.aedat4_file import MAGIC, Header, Packet, Stream, read_header, read_packet, walk
+from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
+from eventfm.io.gathered import Gathered, Kept, events_of
 from eventfm.io.recording import ArrayRecording, as_track_times
+from eventfm.io.word_columns import empty_columns
 from eventfm.protocols import Recording, Track
 
 _CACHED_PACKETS = 8
+_LEAST_BYTES = 4
+"""An event mostly takes more, compressed."""
 
 
 class _Index(NamedTuple):
@@ -40,9 +45,10 @@ class _PacketSource:
         self.path = path
         self.compression = compression
 
-    def read(self, wanted: list[Packet]) -> list[bytes]:
+    def read(self, wanted: Iterable[Packet]) -> Iterator[bytes]:
         with self.path.open("rb") as file:
-            return [read_packet(file, packet, self.compression) for packet in wanted]
+            for packet in wanted:
+                yield read_packet(file, packet, self.compression)
 
 
 class Aedat4Recording:
@@ -50,8 +56,11 @@ class Aedat4Recording:
 
     format = "aedat4"
 
-    def __init__(self, source: _PacketSource, index: _Index, sensor: Sensor, tracks: Mapping[str, Track]) -> None:
+    def __init__(
+        self, source: _PacketSource, index: _Index, sensor: Sensor, tracks: Mapping[str, Track], kept: Kept | None
+    ) -> None:
         self._source = source
+        self._kept = kept
         self._packets = index.events
         spans = np.array(index.spans, np.int64).reshape(-1, 3)
         self._ends = np.cumsum(spans[:, 0])
@@ -63,10 +72,12 @@ class Aedat4Recording:
         self.t_range = (int(self._first_us[0]), int(self._last_us[-1])) if len(spans) else (0, -1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_kept": None}
 
     def events(self, t0: int, t1: int) -> Events:
         """Return the events of `[t0, t1)` in microseconds."""
+        if (whole := events_of(self._kept, self.sensor)) is not None:
+            return whole.between(t0, t1)
         start = int(np.searchsorted(self._last_us, t0, side="left"))
         stop = int(np.searchsorted(self._first_us, t1, side="left"))
         return self._decode(start, stop).between(t0, t1)
@@ -76,6 +87,8 @@ class Aedat4Recording:
         start, stop = max(start, 0), min(stop, self.num_events)
         if start >= stop:
             return Events.empty(self.sensor)
+        if (whole := events_of(self._kept, self.sensor)) is not None:
+            return whole.take(start, stop)
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
         before = int(self._ends[first - 1]) if first else 0
@@ -84,14 +97,20 @@ class Aedat4Recording:
     def _decode(self, start: int, stop: int) -> Events:
         if start >= stop:
             return Events.empty(self.sensor)
-        cache = self._cache
-        found = {i: cache[i] for i in range(start, stop) if i in cache}
-        missing = [i for i in range(start, stop) if i not in found]
-        for i, data in zip(missing, self._source.read([self._packets[i] for i in missing]), strict=True):
-            found[i] = packets.events(data)
+        cache, latest = self._cache, {}
+        before = int(self._ends[start - 1]) if start else 0
+        columns = empty_columns(int(self._ends[stop - 1]) - before)
+        missing = self._source.read(self._packets[i] for i in range(start, stop) if i not in cache)
+        for i in range(start, stop):
+            rows = cache[i] if i in cache else packets.events(next(missing))
+            end = int(self._ends[i]) - before
+            for name, column in zip("xytp", columns, strict=True):
+                column[end - len(rows) : end] = rows[name]
+            if i >= stop - _CACHED_PACKETS:
+                latest[i] = rows
         # Replaced as a whole, so that threads may share the recording: the next window mostly starts where this ends.
-        self._cache = {i: found[i] for i in range(max(start, stop - _CACHED_PACKETS), stop)}
-        return _checked([found[i] for i in range(start, stop)], self.sensor, "raise", str(self._source.path))
+        self._cache = latest
+        return Events.checked(*columns, self.sensor, source=str(self._source.path))
 
 
 class FrameTrack:
@@ -107,7 +126,7 @@ class FrameTrack:
 
     def read(self, i: int) -> NDArray[np.uint8]:
         """Return frame `i`, (H, W) or (H, W, 3) RGB uint8."""
-        return packets.frame(self._source.read([self._packets[i]])[0])
+        return packets.frame(next(self._source.read([self._packets[i]])))
 
 
 class SampleTrack:
@@ -174,19 +193,26 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> Recording
     streams = {kind: _first_stream(header, kind) for kind in ("EVTS", "FRME", "IMUS", "TRIG")}
     stated = next((s for s in (streams["EVTS"], streams["FRME"]) if s is not None and s.width and s.height), None)
     size = sensor or (Sensor(*stated[2:]) if stated else None)
-    index = _index(path, header, streams, size, on_error)
+    gathered = Gathered(path.stat().st_size // _LEAST_BYTES)
+    index = _index(path, header, streams, size, on_error, gathered)
     source = _PacketSource(path, header.compression)
     tracks = _tracks(source, streams, index)
     largest = ([index.largest[0]], [index.largest[1]]) if index.events else ([], [])
     size = choose_sensor(*largest, size)
     if index.whole:
-        return Aedat4Recording(source, index, size, tracks)
+        kept = gathered.kept(size, sum(count for count, _, _ in index.spans))
+        return Aedat4Recording(source, index, size, tracks, kept)
     parts = [packets.events(data) for data in source.read(index.events)]
     return ArrayRecording(_checked(parts, size, on_error, str(path)), tracks, "aedat4")
 
 
 def _index(
-    path: Path, header: Header, streams: Mapping[str, Stream | None], size: Sensor | None, on_error: OnError
+    path: Path,
+    header: Header,
+    streams: Mapping[str, Stream | None],
+    size: Sensor | None,
+    on_error: OnError,
+    gathered: Gathered,
 ) -> _Index:
     kinds = {stream.number: kind for kind, stream in streams.items() if stream is not None}
     found: list[Packet] = []
@@ -216,6 +242,8 @@ def _index(
                     last_us = int(t[-1])
                     found.append(packet)
                     spans.append((len(rows), int(t[0]), last_us))
+                    if whole:
+                        gathered.add(Columns(x, y, t, rows["p"]))
         except FormatError as error:
             report_cut(f"{path}: {error}", on_error)
     return _Index(found, spans, largest, whole, frames, samples)

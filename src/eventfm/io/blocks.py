@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eventfm.events import EventError, Events, OnError, Sensor
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError
+from eventfm.io.gathered import Gathered, Kept, events_of
 from eventfm.io.recording import ArrayRecording
 from eventfm.protocols import Track
 
@@ -65,7 +66,9 @@ class BlockRecording:
         decode: Decode,
         on_error: OnError,
         tracks: Mapping[str, Track] | None = None,
+        kept: Kept | None = None,
     ) -> None:
+        """Take `kept`, all events of the blocks, for what lies on the sensor and goes forward in time."""
         self.path = path
         self.format = format
         self.sensor = sensor
@@ -74,6 +77,7 @@ class BlockRecording:
         self._decode = decode
         self._on_error = on_error
         self._cache: dict[int, Columns] = {}
+        self._kept = kept
         self.num_events = sum(block.num_events for block in self._blocks)
         self.t_range = (0, -1)
         if self._blocks:
@@ -89,33 +93,50 @@ class BlockRecording:
         """
         if t1 <= t0 or not self._blocks:
             return Events.empty(self.sensor, (t0, t1))
+        if (whole := events_of(self._kept, self.sensor)) is not None:
+            return whole.between(t0, t1)
         if self._in_order:
             first = bisect_left(self._blocks, t0, key=lambda block: block.t_last)
             stop = bisect_left(self._blocks, t1, key=lambda block: block.t_first)
             chosen = list(range(first, max(first, stop)))
         else:
             chosen = [i for i, block in enumerate(self._blocks) if block.t_last >= t0 and block.t_first < t1]
-        return self._checked([self._block(i) for i in chosen], f"{self.path}, {t0} to {t1} us").between(t0, t1)
+        if not chosen:
+            return Events.empty(self.sensor, (t0, t1))
+        columns, source = self._joined(chosen), f"{self.path}, {t0} to {t1} us"
+        return Events.checked(*columns, self.sensor, on_error=self._on_error, source=source).between(t0, t1)
 
     def events_by_index(self, start: int, stop: int) -> Events:
         """Return events `start` to `stop` (exclusive) in the order of the file; the range is cut to the recording."""
         start, stop = max(start, 0), min(stop, self.num_events)
         if start >= stop:
             return Events.empty(self.sensor)
+        if (whole := events_of(self._kept, self.sensor)) is not None:
+            return whole.take(start, stop)
         first = bisect_right(self._blocks, start, key=lambda block: block.start) - 1
         last = bisect_left(self._blocks, stop, key=lambda block: block.start)
-        columns = [self._block(i) for i in range(first, last)]
         before = self._blocks[first].start
-        whole = Columns(
-            *(np.concatenate(parts)[start - before : stop - before] for parts in zip(*columns, strict=True))
+        part = slice(start - before, stop - before)
+        columns = Columns(*(column[part] for column in self._joined(range(first, last))))
+        return Events.checked(
+            *columns, self.sensor, on_error=self._on_error, source=f"{self.path}, events {start} to {stop}"
         )
-        return self._checked([whole], f"{self.path}, events {start} to {stop}")
 
-    def _checked(self, columns: list[Columns], source: str) -> Events:
-        if not columns:
-            return Events.empty(self.sensor)
-        x, y, t, p = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*columns, strict=True))
-        return Events.checked(x, y, t, p, self.sensor, on_error=self._on_error, source=source)
+    def _joined(self, numbers: Sequence[int]) -> Columns:
+        """Return the events of these blocks; of many, each is decoded, copied to its place and let go of."""
+        if len(numbers) == 1:
+            return self._block(numbers[0])
+        out: Columns | None = None
+        at, count = 0, sum(self._blocks[number].num_events for number in numbers)
+        for number in numbers:
+            columns = self._block(number)
+            if out is None:
+                out = Columns(*(np.empty(count, column.dtype) for column in columns))
+            for place, column in zip(out, columns, strict=True):
+                place[at : at + len(column)] = column
+            at += len(columns.t)
+        assert out is not None
+        return out
 
     def _block(self, number: int) -> Columns:
         if number not in self._cache:
@@ -140,7 +161,7 @@ class BlockRecording:
         return self._cache[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_kept": None}
 
 
 def recording_of(
@@ -152,14 +173,18 @@ def recording_of(
     on_error: OnError,
     backwards: int,
     tracks: Mapping[str, Track] | None = None,
+    gathered: Gathered | None = None,
 ) -> BlockRecording | ArrayRecording:
     """Return a file's recording; one whose time goes `backwards` so often is refused, or held in memory and mended.
+
+    `gathered` has all events where the blocks were found by decoding them, and not kept from the last time.
 
     Raises:
         EventError: Times go backwards, and `on_error` is `"raise"`.
     """
     if not backwards:
-        return BlockRecording(path, format, sensor, blocks, decode, on_error, tracks)
+        kept = None if gathered is None else gathered.kept(sensor, sum(block.num_events for block in blocks))
+        return BlockRecording(path, format, sensor, blocks, decode, on_error, tracks, kept)
     if on_error == "raise":
         raise EventError(
             f"{path}: time goes backwards {backwards} times; pass on_error='sort' or 'clamp', or mend it with "

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +17,10 @@ from eventfm.events import OnError, Sensor
 from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError, Reader, choose_sensor, report_cut
+from eventfm.io.gathered import Gathered
 from eventfm.io.prophesee_header import Header, read_header, size_of
 from eventfm.io.recording import ArrayRecording
+from eventfm.io.word_columns import Seen, empty_columns, nothing_seen
 
 _ROW = np.dtype([("t", "<u4"), ("data", "<u4")])
 """Time, and from the lowest bit on x, y and p, as `Layout` says."""
@@ -25,8 +28,10 @@ _EVENTS = (0, 12)
 """Types of records that are events: those of N-Cars, and the usual ones."""
 _OTHERS = {14: "triggers", 40: "flow"}
 _BLOCK_EVENTS = 1 << 15
-_INDEX_VERSION = 2
+_INDEX_VERSION = 3
 _LOOP_US = 1 << 32
+_START = (0, -1)
+"""Time of loops and time before, at the beginning of a file."""
 
 
 class Layout(NamedTuple):
@@ -44,15 +49,60 @@ _BITS_OF_FIRST = 21
 
 def decode(data: NDArray[np.uint8], state: tuple[int, ...], layout: Layout = LAYOUTS["2"]) -> Columns:
     """Return the events of whole records; the state is that of a block: three facts, time of loops, time before."""
-    rows = data[: len(data) // _ROW.itemsize * _ROW.itemsize].view(_ROW)
-    loops, before = state[3:] if len(state) > 3 else (0, -1)
+    rows = _rows(data)
+    columns = empty_columns(len(rows))
+    _decode(
+        rows["t"], rows["data"], np.array(state[3:] or _START, np.int64), layout.x, layout.y, *columns, nothing_seen()
+    )
+    return columns
+
+
+def decode_plainly(data: NDArray[np.uint8], state: tuple[int, ...], layout: Layout = LAYOUTS["2"]) -> Columns:
+    """Return what `decode` returns, by NumPy."""
+    rows = _rows(data)
+    loops, before = state[3:] or _START
     raw = rows["t"].astype(np.int64)
-    # Time of 32 bits that falls by half its range has begun again; by less, it is disorder.
     fell = np.diff(raw, prepend=raw[:1] if before < 0 else before) < -_LOOP_US // 2
     t = raw + loops + np.cumsum(fell) * _LOOP_US
     place = rows["data"]
     x, y = place & ((1 << layout.x) - 1), place >> layout.x & ((1 << layout.y) - 1)
     return Columns(x.astype(np.uint16), y.astype(np.uint16), t, (place >> sum(layout) & 1).astype(np.uint8))
+
+
+def _rows(data: NDArray[np.uint8]) -> NDArray[np.void]:
+    return data[: len(data) // _ROW.itemsize * _ROW.itemsize].view(_ROW)
+
+
+@numba.njit(cache=True, nogil=True)
+def _decode(
+    times: NDArray[np.uint32],
+    places: NDArray[np.uint32],
+    state: NDArray[np.int64],
+    x_bits: int,
+    y_bits: int,
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    t: NDArray[np.int64],
+    p: NDArray[np.uint8],
+    seen: Seen,
+) -> None:
+    """Write the events into the columns, and what follows into `state`, the time of loops and the time before."""
+    loops, before = state
+    right, bottom, backwards, triggers, earliest, latest, last = seen
+    x_mask, y_mask = (1 << x_bits) - 1, (1 << y_bits) - 1
+    for n in range(len(times)):
+        raw, place = np.int64(times[n]), np.int64(places[n])
+        # Time of 32 bits that falls by more than half its range has begun again; by less, it is disorder.
+        if before >= 0 and raw - before < -_LOOP_US // 2:
+            loops += _LOOP_US
+        column, row, now, before = place & x_mask, place >> x_bits & y_mask, loops + raw, raw
+        x[n], y[n], t[n], p[n] = column, row, now, place >> (x_bits + y_bits) & 1
+        right, bottom = max(right, column), max(bottom, row)
+        earliest, latest = min(earliest, now), max(latest, now)
+        backwards, last = backwards + (now < last), now
+    state[0], state[1] = loops, before
+    seen[0], seen[1], seen[2], seen[3] = right, bottom, backwards, triggers
+    seen[4], seen[5], seen[6] = earliest, latest, last
 
 
 def sniff(path: Path) -> float:
@@ -84,11 +134,14 @@ def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> BlockReco
     stated = _stated(header, layout, path) if sensor is None else None
     if rest := (path.stat().st_size - start) % _ROW.itemsize:
         report_cut(f"{path}: cut off in the middle of an event ({rest} of 8 bytes at the end)", on_error)
-    blocks = cached_index(path, "dat", _INDEX_VERSION, partial(_scan, start=start, layout=layout))
+    gathered = Gathered((path.stat().st_size - start) // _ROW.itemsize)
+    scan = partial(_scan, start=start, layout=layout, gathered=gathered)
+    blocks = cached_index(path, "dat", _INDEX_VERSION, scan)
     right, bottom, backwards = (max(b.state[i] for b in blocks) if blocks else 0 for i in range(3))
     corner: Any = ([right], [bottom]) if blocks else ([], [])
     size = choose_sensor(np.array(corner[0]), np.array(corner[1]), sensor, stated)
-    return recording_of(path, "dat", size, blocks, partial(decode, layout=layout), on_error, backwards)
+    decoder = partial(decode, layout=layout)
+    return recording_of(path, "dat", size, blocks, decoder, on_error, backwards, gathered=gathered)
 
 
 def _first_record(header: Header, path: Path) -> int:
@@ -125,22 +178,24 @@ def _stated(header: Header, layout: Layout, path: Path) -> Sensor | None:
     return size_of(sides[0], sides[1], 1 << max(layout), path) if any(sides) else None
 
 
-def _scan(path: Path, start: int, layout: Layout) -> list[Block]:
-    """Return the blocks of a file; state: rightmost and bottommost pixel, backward steps so far, loops, time before."""
+def _scan(path: Path, start: int, layout: Layout, gathered: Gathered) -> list[Block]:
+    """Return the blocks of a file, whose events go to `gathered` as well.
+
+    Their state: rightmost and bottommost pixel so far, backward steps so far, time of loops, time before.
+    """
     stop = start + (path.stat().st_size - start) // _ROW.itemsize * _ROW.itemsize
     blocks: list[Block] = []
-    loops, before, last, backwards = 0, -1, None, 0
+    state, seen, backwards = np.array(_START, np.int64), nothing_seen(), 0
     for offset in range(start, stop, _BLOCK_EVENTS * _ROW.itemsize):
         size = min(_BLOCK_EVENTS * _ROW.itemsize, stop - offset)
-        data = np.fromfile(path, np.uint8, size, offset=offset)
-        columns = decode(data, (0, 0, 0, loops, before), layout)
-        t = columns.t
-        backwards += int((np.diff(t) < 0).sum()) + (last is not None and int(t[0]) < last)
-        facts = (int(columns.x.max()), int(columns.y.max()), backwards)
-        number = offset - start
-        blocks.append(Block(offset, size, number // 8, len(t), int(t.min()), int(t.max()), (*facts, loops, before)))
-        last = int(t[-1])
-        loops, before = last // _LOOP_US * _LOOP_US, last % _LOOP_US
+        rows = _rows(np.fromfile(path, np.uint8, size, offset=offset))
+        before, seen = tuple(state.tolist()), nothing_seen(int(seen[-1]))
+        _decode(rows["t"], rows["data"], state, layout.x, layout.y, *gathered.room(len(rows)), seen)
+        gathered.took(len(rows))
+        right, bottom, back, _, earliest, latest, _ = seen.tolist()
+        backwards += back
+        number = (offset - start) // _ROW.itemsize
+        blocks.append(Block(offset, size, number, len(rows), earliest, latest, (right, bottom, backwards, *before)))
     return blocks
 
 

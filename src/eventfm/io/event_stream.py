@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.events import OnError, Sensor
-from eventfm.io.blocks import Block, BlockRecording, cached_index
+from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError, Reader, report_cut
+from eventfm.io.gathered import Gathered
+from eventfm.io.recording import ArrayRecording
+from eventfm.io.word_columns import empty_columns, first_of
 
 _MAGIC = b"Event Stream"
 _KINDS = {0: "generic", 1: "dvs", 2: "atis", 4: "color"}
@@ -40,27 +43,29 @@ def sniff(path: Path) -> float:
     return 1.0
 
 
-def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> BlockRecording:
+def open_file(path: Path, sensor: Sensor | None, on_error: OnError) -> BlockRecording | ArrayRecording:
     """Return the recording. Rows are counted from below in the file, and from above in memory.
 
     Raises:
         FormatError: It is of another version or kind, or ends in the middle of an event.
     """
     stated = _stated(path)
-    blocks = cached_index(path, "es", _INDEX_VERSION, _scan)
+    gathered = Gathered(path.stat().st_size // _EVENT)
+    scan = partial(_scan, height=stated.height, gathered=gathered)
+    blocks = cached_index(path, "es", _INDEX_VERSION, scan)
     end = blocks[-1].offset + blocks[-1].size if blocks else _HEADER
     if rest := path.stat().st_size - end:
         report_cut(f"{path}: cut off in the middle of an event ({rest} of {_EVENT} bytes at the end)", on_error)
-    return BlockRecording(path, "es", sensor or stated, blocks, partial(_block, height=stated.height), on_error)
+    decode = partial(_block, height=stated.height)
+    # Steps of time are never negative: it does not go backwards.
+    return recording_of(path, "es", sensor or stated, blocks, decode, on_error, 0, gathered=gathered)
 
 
 def decode(data: NDArray[np.uint8], time: int = 0) -> tuple[Columns, int, int]:
     """Return the whole events in `data`, rows as the file counts them, the time after them, and the bytes used."""
-    count = len(data) // _EVENT + 1
-    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
-    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
-    found, time, used = _decode(data, time, x, y, t, p)
-    return Columns(x[:found], y[:found], t[:found], p[:found]), time, used
+    columns = empty_columns(len(data) // _EVENT)
+    found, time, used = _decode(data, time, *columns)
+    return first_of(columns, found), time, used
 
 
 def decode_plainly(data: NDArray[np.uint8], time: int = 0) -> tuple[Columns, int, int]:
@@ -114,18 +119,28 @@ def _decode(
 
 def _block(data: NDArray[np.uint8], state: tuple[int, ...], height: int) -> Columns:
     columns, _, _ = decode(data, *state)
-    # A row beyond the sensor becomes one beyond it on the other side, which is refused later.
-    return columns._replace(y=(height - 1 - columns.y.astype(np.int64)).astype(np.uint16))
+    _from_above(columns, height)
+    return columns
 
 
-def _scan(path: Path) -> list[Block]:
-    """Return the blocks of a file; their state is the time before them."""
+def _from_above(columns: Columns, height: int) -> None:
+    """Count rows from above; one beyond the sensor becomes one beyond it on the other side, which is refused later."""
+    np.subtract(np.uint16(height - 1), columns.y, out=columns.y)
+
+
+def _scan(path: Path, height: int, gathered: Gathered) -> list[Block]:
+    """Return the blocks of a file, whose events go to `gathered` as well; their state is the time before them."""
     blocks: list[Block] = []
     offset, size, start, time = _HEADER, path.stat().st_size, 0, 0
     while offset < size:
-        columns, after, used = decode(np.fromfile(path, np.uint8, min(_CHUNK, size - offset), offset=offset), time)
+        data = np.fromfile(path, np.uint8, min(_CHUNK, size - offset), offset=offset)
+        room = gathered.room(len(data) // _EVENT)
+        found, after, used = _decode(data, time, *room)
         if not used:
             break
+        columns = first_of(room, found)
+        _from_above(columns, height)
+        gathered.took(found)
         t = columns.t
         ends = (int(t[0]), int(t[-1])) if len(t) else (time, after)
         blocks.append(Block(offset, used, start, len(t), *ends, (time,)))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.io.columns import Columns
+from eventfm.io.word_columns import Seen, empty_columns, first_of, nothing_seen
 
 State = tuple[int, ...]
 """Higher part of the time and base of the loops (microseconds), and 1 once the time is known."""
@@ -21,6 +22,8 @@ LOOP_US = 1 << 34
 HALF = 1 << 27
 """A higher part of the time that falls by as much has begun again from zero; by less, it is disorder."""
 HIGH, TRIGGER, OTHER = 8, 10, 14
+MOST = 1
+"""Events that a word makes at most."""
 
 
 def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
@@ -28,12 +31,19 @@ def decode(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State
 
     Words before the first that says the higher part of the time are passed over. `state` is empty at the beginning.
     """
-    before = np.array(state or START, np.int64)
-    count = int((words >> np.uint32(28) < 2).sum())
-    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
-    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
-    found = _decode(words, before, x, y, t, p)
-    return Columns(x[:found], y[:found], t[:found], p[:found]), tuple(before.tolist())
+    columns = empty_columns(int((words >> np.uint32(28) < 2).sum()))
+    found, after = decode_into(words, state, columns, nothing_seen())
+    return first_of(columns, found), after
+
+
+def decode_into(words: NDArray[np.uint32], state: State, room: Columns, seen: Seen) -> tuple[int, State]:
+    """Write what `decode` returns into `room`, of `MOST` places a word or as many as needed; return how many are used.
+
+    `seen` (`word_columns.Seen`) gets what these words add to it.
+    """
+    after = np.array(state or START, np.int64)
+    found = _decode(words, after, *room, seen)
+    return int(found), tuple(after.tolist())
 
 
 def decode_plainly(words: NDArray[np.uint32], state: State = ()) -> tuple[Columns, State]:
@@ -75,21 +85,31 @@ def _decode(
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.uint8],
+    seen: Seen,
 ) -> int:
     """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
     high, loops, known = state
+    right, bottom, backwards, triggers, earliest, latest, last = seen
     n = 0
     for word in words:
         kind = word >> 28
         if kind < 2:
             if known:
-                x[n], y[n], p[n] = word >> 11 & 0x7FF, word & 0x7FF, kind
-                t[n] = loops + (high << 6 | np.int64(word >> 22 & 0x3F))
+                column, row = np.int64(word >> 11 & 0x7FF), np.int64(word & 0x7FF)
+                now = loops + (high << 6 | np.int64(word >> 22 & 0x3F))
+                x[n], y[n], t[n], p[n] = column, row, now, kind
                 n += 1
+                right, bottom = max(right, column), max(bottom, row)
+                earliest, latest = min(earliest, now), max(latest, now)
+                backwards, last = backwards + (now < last), now
         elif kind == HIGH:
             value = np.int64(word & 0xFFFFFFF)
             if known and high - value >= HALF:
                 loops += LOOP_US
             high, known = value, 1
+        elif kind == TRIGGER:
+            triggers += known
     state[0], state[1], state[2] = high, loops, known
+    seen[0], seen[1], seen[2], seen[3] = right, bottom, backwards, triggers
+    seen[4], seen[5], seen[6] = earliest, latest, last
     return n

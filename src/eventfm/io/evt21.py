@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from eventfm.io.columns import Columns
 from eventfm.io.evt2 import HALF, HIGH, LOOP_US, OTHER, START, TRIGGER, State
+from eventfm.io.word_columns import Seen, empty_columns, first_of, nothing_seen
 
 WORD = np.dtype("<u8")
+MOST = 32
+"""Events that a word makes at most."""
 
 
 def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
@@ -21,12 +24,19 @@ def decode(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State
 
     Words before the first that says the higher part of the time are passed over. `state` is empty at the beginning.
     """
-    before = np.array(state or START, np.int64)
-    count = _count(words)
-    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
-    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
-    found = _decode(words, before, x, y, t, p)
-    return Columns(x[:found], y[:found], t[:found], p[:found]), tuple(before.tolist())
+    columns = empty_columns(_count(words))
+    found, after = decode_into(words, state, columns, nothing_seen())
+    return first_of(columns, found), after
+
+
+def decode_into(words: NDArray[np.uint64], state: State, room: Columns, seen: Seen) -> tuple[int, State]:
+    """Write what `decode` returns into `room`, of `MOST` places a word or as many as needed; return how many are used.
+
+    `seen` (`word_columns.Seen`) gets what these words add to it.
+    """
+    after = np.array(state or START, np.int64)
+    found = _decode(words, after, *room, seen)
+    return int(found), tuple(after.tolist())
 
 
 def decode_plainly(words: NDArray[np.uint64], state: State = ()) -> tuple[Columns, State]:
@@ -87,24 +97,34 @@ def _decode(
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.uint8],
+    seen: Seen,
 ) -> int:
     """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
     high, loops, known = state
+    right, bottom, backwards, triggers, earliest, latest, last = seen
     n = 0
     for word in words:
         kind = np.int64(word >> np.uint64(60))
         upper = np.int64(word >> np.uint64(32) & np.uint64(0xFFFFFFF))
         if kind < 2:
-            if known:
-                mask = np.int64(word & np.uint64(0xFFFFFFFF))
-                left, row, time = upper >> 11 & 0x7FF, upper & 0x7FF, loops + (high << 6 | upper >> 22)
-                for i in range(32):
-                    if mask >> i & 1:
-                        x[n], y[n], t[n], p[n] = left + i, row, time, kind
+            mask = np.int64(word & np.uint64(0xFFFFFFFF)) if known else np.int64(0)
+            if mask:
+                column, row, now = upper >> 11 & 0x7FF, upper & 0x7FF, loops + (high << 6 | upper >> 22)
+                while mask:
+                    if mask & 1:
+                        x[n], y[n], t[n], p[n] = column, row, now, kind
                         n += 1
+                    mask, column = mask >> 1, column + 1
+                right, bottom = max(right, column - 1), max(bottom, row)
+                earliest, latest = min(earliest, now), max(latest, now)
+                backwards, last = backwards + (now < last), now
         elif kind == HIGH:
             if known and high - upper >= HALF:
                 loops += LOOP_US
             high, known = upper, 1
+        elif kind == TRIGGER:
+            triggers += known
     state[0], state[1], state[2] = high, loops, known
+    seen[0], seen[1], seen[2], seen[3] = right, bottom, backwards, triggers
+    seen[4], seen[5], seen[6] = earliest, latest, last
     return n

@@ -10,6 +10,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from eventfm.io.columns import Columns
+from eventfm.io.word_columns import Seen, empty_columns, first_of, nothing_seen
+
 State = tuple[int, ...]
 """Time of the last word and base of the loops (microseconds), y, x and p of vectors, and 1 once the time is known."""
 
@@ -20,8 +23,8 @@ _ROW, _ONE, _BASE, _MASK_12, _MASK_8, _LOW, _HIGH, _TRIGGER = 0, 2, 3, 4, 5, 6, 
 _OTHER = 7
 _HALF = 1 << 11
 """A higher half of the time that falls by as much has begun again from zero; by less, it is disorder."""
-
-Columns = tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], NDArray[np.uint8]]
+MOST = 12
+"""Events that a word makes at most."""
 
 
 def decode(words: NDArray[np.uint16], state: State = ()) -> tuple[Columns, State]:
@@ -30,12 +33,19 @@ def decode(words: NDArray[np.uint16], state: State = ()) -> tuple[Columns, State
     Words before the first that says the higher half of the time are passed over: nobody knows when they were.
     `state` is empty at the beginning of a stream.
     """
-    before = np.array(state or _START, np.int64)
-    count = _count(words)
-    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
-    t, p = np.empty(count, np.int64), np.empty(count, np.uint8)
-    found = _decode(words, before, x, y, t, p)
-    return (x[:found], y[:found], t[:found], p[:found]), tuple(before.tolist())
+    columns = empty_columns(_count(words))
+    found, after = decode_into(words, state, columns, nothing_seen())
+    return first_of(columns, found), after
+
+
+def decode_into(words: NDArray[np.uint16], state: State, room: Columns, seen: Seen) -> tuple[int, State]:
+    """Write what `decode` returns into `room`, of `MOST` places a word or as many as needed; return how many are used.
+
+    `seen` (`word_columns.Seen`) gets what these words add to it.
+    """
+    after = np.array(state or _START, np.int64)
+    found = _decode(words, after, *room, seen)
+    return int(found), tuple(after.tolist())
 
 
 def decode_plainly(words: NDArray[np.uint16], state: State = ()) -> tuple[Columns, State]:
@@ -67,7 +77,7 @@ def decode_plainly(words: NDArray[np.uint16], state: State = ()) -> tuple[Column
             known = 1
     table = np.array(rows, np.int64).reshape(-1, 4)
     x, y, p = table[:, 0].astype(np.uint16), table[:, 1].astype(np.uint16), table[:, 3].astype(np.uint8)
-    return (x, y, table[:, 2], p), (time, loops, row, base, polarity, known)
+    return Columns(x, y, table[:, 2], p), (time, loops, row, base, polarity, known)
 
 
 def is_trigger(words: NDArray[np.uint16]) -> NDArray[np.bool_]:
@@ -106,36 +116,53 @@ def _decode(
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.uint8],
+    seen: Seen,
 ) -> int:
     """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
     time, loops, row, base, polarity, known = state
-    n = 0
+    right, bottom, backwards, triggers, earliest, latest, last = seen
+    now, n = loops + time, 0
     for word in words:
         kind, value = word >> 12, np.int64(word & 0xFFF)
-        if kind == _ROW:
-            row = value & 0x7FF
-        elif kind == _ONE:
+        if kind == _ONE:
             if known:
-                x[n], y[n], t[n], p[n] = value & 0x7FF, row, loops + time, value >> 11
+                column = value & 0x7FF
+                x[n], y[n], t[n], p[n] = column, row, now, value >> 11
                 n += 1
+                right, bottom = max(right, column), max(bottom, row)
+                earliest, latest = min(earliest, now), max(latest, now)
+                backwards, last = backwards + (now < last), now
+        elif kind == _ROW:
+            row = value & 0x7FF
+        elif kind == _LOW:
+            time = (time & ~0xFFF) | value
+            now = loops + time
         elif kind == _BASE:
             base, polarity = value & 0x7FF, value >> 11
         elif kind in (_MASK_12, _MASK_8):
             width = 12 if kind == _MASK_12 else 8
-            if known:
-                for i in range(width):
-                    if value >> i & 1:
-                        x[n], y[n], t[n], p[n] = base + i, row, loops + time, polarity
+            mask, column = value & ((1 << width) - 1) if known else 0, base
+            if mask:
+                while mask:
+                    if mask & 1:
+                        x[n], y[n], t[n], p[n] = column, row, now, polarity
                         n += 1
+                    mask, column = mask >> 1, column + 1
+                # Beyond 16 bits columns begin again at 0, and the mask's own end is no less than any of them.
+                right, bottom = max(right, column - 1), max(bottom, row)
+                earliest, latest = min(earliest, now), max(latest, now)
+                backwards, last = backwards + (now < last), now
             base = (base + width) & 0xFFFF
-        elif kind == _LOW:
-            time = (time & ~0xFFF) | value
         elif kind == _HIGH:
             high = time >> 12
             if known and high - value >= _HALF:
                 loops += _LOOP_US
             if not known or value != high:
                 time = value << 12
-            known = 1
+            known, now = 1, loops + time
+        elif kind == _TRIGGER:
+            triggers += known
     state[0], state[1], state[2], state[3], state[4], state[5] = time, loops, row, base, polarity, known
+    seen[0], seen[1], seen[2], seen[3] = right, bottom, backwards, triggers
+    seen[4], seen[5], seen[6] = earliest, latest, last
     return n

@@ -14,9 +14,11 @@ from eventfm.events import OnError, Sensor
 from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
 from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
+from eventfm.io.gathered import Gathered
 from eventfm.io.prophesee_header import LEGACY, raw_kind, read_header
 from eventfm.io.recording import ArrayRecording
 from eventfm.io.trigger_track import Rows, TriggerTrack, triggers_of
+from eventfm.io.word_columns import nothing_seen
 from eventfm.protocols import Track
 
 _BLOCK_BYTES = 1 << 18
@@ -66,7 +68,9 @@ def open_file(
     rest = (path.stat().st_size - header.end) % width
     if rest:
         report_cut(f"{path}: cut off in the middle of a word ({rest} of {width} bytes at the end)", on_error)
-    blocks = cached_index(path, f"raw {name}", _INDEX_VERSION, partial(_scan, name=name, start=header.end))
+    gathered = Gathered((path.stat().st_size - header.end) // width)
+    scan = partial(_scan, name=name, start=header.end, gathered=gathered)
+    blocks = cached_index(path, f"raw {name}", _INDEX_VERSION, scan)
     right, bottom, backwards = _facts(blocks)
     corner = ([right], [bottom]) if blocks else ([], [])
     size = choose_sensor(np.array(corner[0]), np.array(corner[1]), kind.sensor)
@@ -75,7 +79,7 @@ def open_file(
     if any(block.state[3] for block in blocks):
         triggers = partial(_block_triggers, path=path, name=name)
         tracks["triggers"] = TriggerTrack(str(path), blocks, 3, triggers, on_error)
-    return recording_of(path, "raw", size, blocks, decode, on_error, backwards, tracks)
+    return recording_of(path, "raw", size, blocks, decode, on_error, backwards, tracks, gathered)
 
 
 def _decode_block(data: NDArray[np.uint8], state: tuple[int, ...], name: str) -> Columns:
@@ -88,8 +92,8 @@ def _block_triggers(block: Block, path: Path, name: str) -> Rows:
     return triggers_of(_words(data, name), block.state[_NUM_FACTS:], _module(name))
 
 
-def _scan(path: Path, name: str, start: int) -> list[Block]:
-    """Return the blocks of a file.
+def _scan(path: Path, name: str, start: int, gathered: Gathered) -> list[Block]:
+    """Return the blocks of a file, whose events go to `gathered` as well.
 
     Before the decoder's own state, that of a block has its right- and bottommost pixel, how often time goes
     backwards from the end of the block before up to its own end, and how many triggers there are.
@@ -99,19 +103,20 @@ def _scan(path: Path, name: str, start: int) -> list[Block]:
     stop = start + (path.stat().st_size - start) // width * width
     blocks: list[Block] = []
     state: tuple[int, ...] = ()
-    num_events, last = 0, None
+    num_events, seen = 0, nothing_seen()
     for offset in range(start, stop, _BLOCK_BYTES):
         size = min(_BLOCK_BYTES, stop - offset)
         words = _words(np.fromfile(path, np.uint8, size, offset=offset), name)
-        (x, y, t, _), after = module.decode(words, state)
-        num_triggers = len(triggers_of(words, state, module))
-        if len(t):
-            backwards = int((np.diff(t) < 0).sum()) + (last is not None and int(t[0]) < last)
-            facts = (int(x.max()), int(y.max()), backwards, num_triggers)
-            blocks.append(Block(offset, size, num_events, len(t), int(t.min()), int(t.max()), (*facts, *state)))
-            num_events, last = num_events + len(t), int(t[-1])
-        elif num_triggers:
-            blocks.append(Block(offset, size, num_events, 0, 0, -1, (0, 0, 0, num_triggers, *state)))
+        seen = nothing_seen(int(seen[-1]))
+        found, after = module.decode_into(words, state, gathered.room(len(words) * module.MOST), seen)
+        gathered.took(found)
+        right, bottom, backwards, triggers, earliest, latest, _ = seen.tolist()
+        if found:
+            facts = (right, bottom, backwards, triggers)
+            blocks.append(Block(offset, size, num_events, found, earliest, latest, (*facts, *state)))
+            num_events += found
+        elif triggers:
+            blocks.append(Block(offset, size, num_events, 0, 0, -1, (0, 0, 0, triggers, *state)))
         state = after
     return blocks
 
