@@ -11,6 +11,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from eventfm.api.dataset_verbs import datasets, prepare
+
 app = typer.Typer(
     help="Pretrain vision backbones on event-camera data without labels, and put them to use.",
     no_args_is_help=True,
@@ -249,8 +251,8 @@ def export(
     print(f"wrote {api.export_weights(encoder, out, layout)}")
 
 
-prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare")
+app.add_typer(datasets, name="datasets")
 
 
 @prepare.command()

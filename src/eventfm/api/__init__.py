@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from eventfm.api.datasets import check_dataset, list_datasets, prepare_dataset, show_dataset
     from eventfm.api.demonstration import demo
     from eventfm.api.doctoring import diagnose, diagnose_all
     from eventfm.api.embedding import embed, load
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from eventfm.api.weights import export_weights, import_weights
 
 __all__ = [
+    "check_dataset",
     "convert",
     "convert_all",
     "demo",
@@ -33,10 +35,13 @@ __all__ = [
     "finetune",
     "import_weights",
     "info",
+    "list_datasets",
     "load",
     "predict",
+    "prepare_dataset",
     "prepare_teacher",
     "pretrain",
+    "show_dataset",
     "simulate_corpus",
     "visualize",
 ]
@@ -44,6 +49,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "datasets": ["check_dataset", "list_datasets", "prepare_dataset", "show_dataset"],
         "demonstration": ["demo"],
         "doctoring": ["diagnose", "diagnose_all"],
         "embedding": ["embed", "load"],

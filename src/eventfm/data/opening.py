@@ -13,6 +13,7 @@ from eventfm.config import Config
 from eventfm.data.animate import MotionConfig, find_pictures
 from eventfm.data.collection import Collection
 from eventfm.data.curation import CurationConfig
+from eventfm.data.datasets.opening import open_dataset
 from eventfm.data.ef_imagenet import EFImageNet, Noise, is_ef_imagenet, open_ef_imagenet
 from eventfm.data.scenes import Tokens
 from eventfm.data.sequences import open_recordings
@@ -28,6 +29,8 @@ class PartConfig(Config):
     """Where one part of a mixture is, and its share; everything else is as the mixture's `DataConfig` says."""
 
     path: str | None = None
+    dataset: str | None = None
+    division: str | None = None
     labels: str | None = None
     split: str | None = None
     fold: int | None = None
@@ -47,6 +50,10 @@ class DataConfig(Config):
     path: str | None = None
     """A recording, a store of recordings, or a folder of them; or sequences of DSEC or M3ED, EF-ImageNet or a set of
     ScaleEvent's data, as they were published."""
+    dataset: str | None = None
+    """The public data set that `path` is, as its owners publish it: a name that `eventfm datasets list` has."""
+    division: str | None = None
+    """Whose splits of it, where its card lists several."""
     sources: tuple[PartConfig, ...] = ()
     """Several such places to draw from in turn, in the place of `path` (`mixture.MixedSamples`)."""
     keep_test_sequences: bool = False
@@ -142,6 +149,10 @@ def open_source(config: DataConfig) -> Source:
             raise CollectionError(f"data.{given[0]} chooses among recordings, and there is no data.path; leave it out")
         width, height = config.sensor or config.motion.sensor
         return Source(Sensor(width, height), None, tuple(find_pictures(Path(config.images))))
+    if config.dataset is not None:
+        return _of_recordings(config, _public(config, config.dataset))
+    if config.division is not None:
+        raise CollectionError("data.division belongs to a public data set: give data.dataset=NAME, or leave it out")
     if is_ef_imagenet(Path(config.path)):
         if given or config.images is not None:
             name = given[0] if given else "images"
@@ -157,7 +168,23 @@ def open_source(config: DataConfig) -> Source:
         format=config.format,
         sensor=config.sensor,
         on_error=config.on_error,
-    ).select(config.split, config.fold, config.exclude_fold)
+    )
+    return _of_recordings(config, collection)
+
+
+def _public(config: DataConfig, dataset: str) -> Collection:
+    """Return a public data set in the folder that its owners' archives unpack to."""
+    assert config.path is not None
+    for name in ("labels", "images", "format", "sensor"):
+        if getattr(config, name) is not None:
+            raise CollectionError(f"the data set {dataset} says itself what data.{name} would; leave it out")
+    return open_dataset(dataset, config.path, division=config.division, on_error=config.on_error)
+
+
+def _of_recordings(config: DataConfig, collection: Collection) -> Source:
+    """Return the recordings that are chosen, without test sequences."""
+    assert config.path is not None
+    collection = collection.select(config.split, config.fold, config.exclude_fold)
     found = overlaps([entry.name for entry in collection.entries], config.path)
     if found and not config.keep_test_sequences:
         _warn_of_tests(found, len(collection.entries))

@@ -1,0 +1,146 @@
+"""What is there of a data set, what is missing, and whether what is there can be read and is what was published."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eventfm.data.collection import Entry
+from eventfm.data.datasets.card import DatasetCard, Division
+from eventfm.data.datasets.contract import Kind, Problem, Sample, list_digest
+from eventfm.data.datasets.opening import LazyRecording, Located
+from eventfm.data.targets import MAPS, Labelled
+from eventfm.protocols import Recording
+
+_MAPS_LOOKED_AT = 3
+"""Labelled maps of a sequence that are read, from its first to its last."""
+_NAMED_AT_MOST = 20
+"""Problems of one kind that a report writes out."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in the folder of a data set."""
+
+    card: DatasetCard
+    division: Division
+    root: Path
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...]
+    """All of them, by kind, one by one."""
+    num_looked_at: int
+    num_events: int
+    """Events of the samples that were opened."""
+    sha256: str
+    """`list_digest` of what is there."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Samples of each split that are there."""
+        return Counter(sample.split for sample in self.samples)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is wrong, and as many samples are there as were published."""
+        return not self.problems and all(self.counts[split] == count for split, count in self.division.counts.items())
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        card, division = self.card, self.division
+        out = [f"{card.title} in {self.root}", f"division {division.name} ({division.source}): {division.about}"]
+        for split in {**division.counts, **self.counts}:
+            published = division.counts.get(split)
+            beside = "no published number" if published is None else f"{published:,} published"
+            out.append(f"  {split or 'in no split'}: {self.counts[split]:,} samples, {beside}")
+        out.append(f"  list: {self._list()}")
+        out.append(f"  opened {self.num_looked_at:,} samples with {self.num_events:,} events")
+        for kind in dict.fromkeys(problem.kind for problem in self.problems):
+            of_kind = [problem for problem in self.problems if problem.kind == kind]
+            out.append(f"{kind}: {sum(problem.count for problem in of_kind):,}")
+            out += [f"  {problem.path}: {problem.what}; {problem.remedy}" for problem in of_kind[:_NAMED_AT_MOST]]
+            if len(of_kind) > _NAMED_AT_MOST:
+                more = sum(problem.count for problem in of_kind[_NAMED_AT_MOST:])
+                out.append(f"  ... and {more:,} more")
+        out.append("complete" if self.complete else f"not complete; {card.download}")
+        return out
+
+    def _list(self) -> str:
+        if not self.division.sha256:
+            return f"SHA-256 {self.sha256[:16]}..., none is published to compare with"
+        if self.sha256 == self.division.sha256:
+            return f"as published, SHA-256 {self.sha256[:16]}..."
+        return f"not the published one, SHA-256 {self.sha256[:16]}... instead of {self.division.sha256[:16]}..."
+
+
+def check(
+    located: Located, looks: int | None = 1000, progress: Callable[[int], None] = lambda num_done: None
+) -> Report:
+    """Return what is there of a data set; `looks` samples are opened, from the first to the last, or all if None."""
+    dataset, division, tree, (samples, known) = located
+    card, problems = dataset.card, list(known)
+    problems += [
+        Problem(
+            "label",
+            sample.name,
+            f"label {sample.label} of {len(card.classes)} classes",
+            "the card and the files disagree: report it",
+        )
+        for sample in samples
+        if sample.label is not None and not 0 <= sample.label < len(card.classes)
+    ]
+    count = len(samples) if looks is None else min(looks, len(samples))
+    places = np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist() if count else []
+    prints: dict[str, str] = {}
+    num_events = 0
+    for done, place in enumerate(places, 1):
+        sample = samples[place]
+        recording: Any = LazyRecording(dataset, tree.root, sample, "raise")
+        try:
+            problems += _look(card, sample, recording, prints)
+            num_events += recording.num_events
+        except (ValueError, OSError) as error:
+            problems.append(_damaged("damaged", sample, error))
+        progress(done)
+    order: dict[Kind, int] = {}
+    for problem in problems:
+        order.setdefault(problem.kind, len(order))
+    problems.sort(key=lambda problem: order[problem.kind])
+    digest = list_digest((sample.split, sample.name) for sample in samples)
+    return Report(card, division, tree.root, samples, tuple(problems), len(places), num_events, digest)
+
+
+def _look(card: DatasetCard, sample: Sample, recording: Recording, prints: dict[str, str]) -> list[Problem]:
+    """Return what is wrong with a sample whose recording can be opened; `prints` remembers the samples before.
+
+    Raises:
+        ValueError: Its events are damaged.
+        OSError: A file of it is gone.
+    """
+    if not recording.num_events:
+        return [Problem("damaged", sample.files[0], f"{sample.name} has no events", "download it again")]
+    problems = []
+    fingerprint = Entry(sample.name, recording).fingerprint
+    if fingerprint in prints:
+        what = f"{sample.name} holds the same events as {prints[fingerprint]}"
+        problems.append(Problem("doubled", sample.files[0], what, "remove one of them from the folder"))
+    prints.setdefault(fingerprint, sample.name)
+    for kind in MAPS:
+        if kind not in recording.tracks:
+            continue
+        num_maps = len(recording.tracks[kind].times)
+        for number in np.unique(np.linspace(0, num_maps - 1, min(num_maps, _MAPS_LOOKED_AT)).astype(int)).tolist():
+            try:
+                Labelled(kind, recording, number, sample.name).read(len(card.classes) or None)
+            except (ValueError, OSError) as error:
+                problems.append(_damaged("label", sample, error))
+    return problems
+
+
+def _damaged(kind: Kind, sample: Sample, error: Exception) -> Problem:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return Problem(kind, sample.files[0], said, "unpack or download it again")

@@ -1,0 +1,21 @@
+"""The data sets by name; nothing of them is loaded before it is asked for."""
+
+from __future__ import annotations
+
+from eventfm.registry import Registry
+
+DATASETS = Registry(
+    "dataset",
+    {
+        "n-mnist": "eventfm.data.datasets.nmnist:DATASET",
+        "n-caltech101": "eventfm.data.datasets.ncaltech101:DATASET",
+        "n-cars": "eventfm.data.datasets.ncars:DATASET",
+        "dvs128-gesture": "eventfm.data.datasets.dvs128_gesture:DATASET",
+        "mvsec-flow-dt1": "eventfm.data.datasets.mvsec:FLOW_DT1",
+        "mvsec-flow-dt4": "eventfm.data.datasets.mvsec:FLOW_DT4",
+        "mvsec-depth": "eventfm.data.datasets.mvsec:DEPTH",
+        "dsec-semantic-11": "eventfm.data.datasets.dsec_semantic:ELEVEN",
+        "dsec-semantic-19": "eventfm.data.datasets.dsec_semantic:NINETEEN",
+    },
+)
+"""Each a `contract.Dataset`. Other packages add theirs under the entry point group `eventfm.dataset`."""

@@ -1,0 +1,260 @@
+"""A data set as native stores: made in parallel, gone on with where a run was stopped, never made twice."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eventfm.data.corpus import Runner
+from eventfm.data.datasets.card import DatasetError
+from eventfm.data.datasets.contract import Dataset, Problem, Sample
+from eventfm.data.datasets.notes import (
+    NOTES,
+    Note,
+    claim,
+    names_made,
+    pointer,
+    read_notes,
+    without_failures,
+    write_note,
+)
+from eventfm.data.datasets.opening import Located
+from eventfm.data.datasets.registry import DATASETS
+from eventfm.data.locks import only_one
+from eventfm.data.manifest import TABLE, table_lines
+from eventfm.data.pool import Tick, WorkerDiedError
+from eventfm.data.shards import write_text
+from eventfm.events import OnError
+from eventfm.io import WriteError, save_recordings
+from eventfm.protocols import Recording
+
+_LARGEST_BYTES, _LARGEST_COUNT = 1 << 26, 500
+"""Of what files a store is made at most, and of how many samples."""
+
+
+@dataclass
+class Stored:
+    """What became of a data set."""
+
+    out: Path
+    num_samples: int = 0
+    """In the stores now, those of earlier runs among them."""
+    num_written: int = 0
+    num_events: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Samples that could not be prepared, and why, by name; the next run tries them again."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with the folder that was prepared."""
+
+
+class _Order(NamedTuple):
+    dataset: str
+    root: Path
+    out: Path
+    on_error: OnError
+
+
+class _Shard(NamedTuple):
+    number: int
+    samples: tuple[Sample, ...]
+    lost: Mapping[str, str] = {}
+    """Samples that are not to be tried again, and why: they ended the process that read them."""
+
+    @property
+    def file(self) -> str:
+        return f"samples-{self.number:05d}.h5"
+
+
+def store_dataset(
+    located: Located,
+    out: str | os.PathLike[str],
+    run: Runner,
+    on_error: OnError = "raise",
+    progress: Callable[[int], None] = lambda num_done: None,
+) -> Stored:
+    """Write the samples of a data set into stores `samples-00000.h5`, ... in `out`, with `labels.csv`.
+
+    A store appears as a whole, and is never made or changed again: a run that was stopped, a folder that has grown, or
+    samples that failed make further stores. What is read then is `data=OUT data.labels=OUT/labels.csv`.
+
+    Args:
+        located: What is to be prepared.
+        out: Folder to write to.
+        run: Who does the work.
+        on_error: As for `open_recording`.
+        progress: Is told how many samples are done.
+
+    Raises:
+        DatasetError: No sample can be read, `out` holds something else, or a file is not the one that was prepared.
+        WriteError: The system refused to write, for want of room or rights. What is finished stays.
+    """
+    target = Path(out).resolve()
+    name, samples = located.dataset.card.name, located.found.samples
+    order = _Order(name, located.tree.root.resolve(), target, on_error)
+    try:
+        (target / NOTES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"could not make the folder {target}: {error}") from error
+    busy = DatasetError(f"another run is writing to {target}; wait for it, or choose another folder")
+    with only_one(target / NOTES / "lock", busy):
+        claim(target, {"dataset": name, "division": located.division.name, "on_error": on_error})
+        notes = without_failures(target, read_notes(target))
+        sizes = {sample.name: _source_bytes(order.root, sample) for sample in samples}
+        made = names_made(notes, sizes, target)
+        todo = [sample for sample in samples if sample.name not in made]
+        shards = _shards(todo, sizes, 1 + max((int(Path(note.file).stem[-5:]) for note in notes), default=-1))
+        progress(len(samples) - len(todo))
+        _run(order, shards, run, lambda num_done: progress(len(samples) - len(todo) + num_done))
+        return _written(located, order, len(made))
+
+
+def _run(order: _Order, shards: list[_Shard], run: Runner, progress: Callable[[int], None]) -> None:
+    waiting = deque(shards)
+    done: dict[int, int] = {}
+
+    def tick(value: tuple[int, int]) -> None:
+        done[value[0]] = value[1]
+        progress(sum(done.values()))
+
+    while waiting:
+        again: list[_Shard] = []
+        with closing(run(partial(_make, order), list(waiting), tick)) as outcomes:
+            for shard, _, error in outcomes:
+                if isinstance(error, WorkerDiedError):
+                    again.append(_without_the_culprit(order, shard, error))
+                elif error is not None:
+                    raise error
+                else:
+                    tick((shard.number, len(shard.samples)))
+        waiting = deque(again)
+
+
+def _make(order: _Order, shard: _Shard, tick: Tick) -> None:
+    """Write a store and then its note; a sample that cannot be read is left out, and the store begun anew without it.
+
+    Raises:
+        WriteError: The system refused to write.
+    """
+    dataset: Dataset = DATASETS.get(order.dataset)
+    failed = dict(shard.lost)
+    reading = ""
+
+    def recordings(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Recording]]:
+        nonlocal reading
+        for number, sample in enumerate(shard.samples):
+            if sample.name in failed:
+                continue
+            reading = sample.name
+            _point_at(order, shard, reading)
+            recording = _opened(dataset, order, sample)
+            identifier = sample.name.replace("/", "-")
+            rows.append(
+                {
+                    "name": sample.name,
+                    "path": f"{shard.file}::{identifier}",
+                    "label": "" if sample.label is None else dataset.card.classes[sample.label],
+                    "split": sample.split,
+                    "fold": "" if sample.fold is None else sample.fold,
+                    "num_events": recording.num_events,
+                    "num_bytes": _source_bytes(order.root, sample),
+                }
+            )
+            yield identifier, recording
+            tick((shard.number, number + 1))
+
+    while True:
+        rows: list[dict[str, Any]] = []
+        if len(failed) == len(shard.samples):
+            break
+        provenance = {"dataset": order.dataset, "licence": dataset.card.licence, "citation": dataset.card.citation}
+        try:
+            save_recordings(order.out / shard.file, recordings(rows), provenance, overwrite=True)
+            break
+        except (ValueError, _UnreadableError) as error:
+            failed[reading] = str(error).splitlines()[0] if str(error) else type(error).__name__
+    size = (order.out / shard.file).stat().st_size if rows else 0
+    write_note(order.out, Note(shard.file, size, rows, failed))
+
+
+class _UnreadableError(Exception):
+    """Says that a file of a sample is gone: no fault of the system that writes."""
+
+
+def _opened(dataset: Dataset, order: _Order, sample: Sample) -> Recording:
+    try:
+        return dataset.open(order.root, sample, order.on_error)
+    except OSError as error:
+        raise _UnreadableError(str(error)) from error
+
+
+def _without_the_culprit(order: _Order, shard: _Shard, error: WorkerDiedError) -> _Shard:
+    """Return the shard without the sample that was being read when its process ended.
+
+    Raises:
+        DatasetError: Nobody knows which, so that it would end in the same way again.
+    """
+    try:
+        name = pointer(order.out, shard.file).read_text(encoding="utf-8")
+    except OSError:
+        name = ""
+    if name in shard.lost or name not in {sample.name for sample in shard.samples}:
+        raise DatasetError(f"{order.out / shard.file} could not be made, and no sample is to blame: {error}")
+    return shard._replace(lost={**shard.lost, name: str(error)})
+
+
+def _point_at(order: _Order, shard: _Shard, name: str) -> None:
+    """Leave a word of which sample is being read, for the case that it ends this process."""
+    try:
+        pointer(order.out, shard.file).write_text(name, encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"could not write into {order.out}: {error}") from error
+
+
+def _shards(samples: list[Sample], sizes: Mapping[str, int], first: int) -> list[_Shard]:
+    shards: list[_Shard] = []
+    held: list[Sample] = []
+    sharing = Counter(sample.files[0] for sample in samples)
+    num_bytes = 0
+    for sample in samples:
+        more = sizes[sample.name] // sharing[sample.files[0]]
+        if held and (num_bytes + more > _LARGEST_BYTES or len(held) == _LARGEST_COUNT):
+            shards.append(_Shard(first + len(shards), tuple(held)))
+            held, num_bytes = [], 0
+        held.append(sample)
+        num_bytes += more
+    return [*shards, _Shard(first + len(shards), tuple(held))] if held else shards
+
+
+def _source_bytes(root: Path, sample: Sample) -> int:
+    """Return the size of all files of a sample."""
+    total = 0
+    for file in sample.files:
+        try:
+            total += (root / file).stat().st_size
+        except OSError:  # whoever opens it says why
+            continue
+    return total
+
+
+def _written(located: Located, order: _Order, num_kept: int) -> Stored:
+    """Write the table from the notes of all stores, and return what became of everything."""
+    notes = read_notes(order.out)
+    rows = sorted((row for note in notes for row in note.rows), key=lambda row: row["name"])
+    write_text(
+        order.out / TABLE, table_lines({key: row[key] for key in ("path", "label", "split", "fold")} for row in rows)
+    )
+    made = {row["name"] for row in rows}
+    failed = {name: why for note in notes for name, why in note.failed.items() if name not in made}
+    num_events = sum(row["num_events"] for row in rows)
+    if not rows:
+        name, why = next(iter(failed.items()))
+        raise DatasetError(
+            f"none of {len(failed)} samples of {located.dataset.card.title} could be read, e.g. {name}: {why}"
+        )
+    return Stored(order.out, len(rows), len(rows) - num_kept, num_events, failed, located.found.problems)

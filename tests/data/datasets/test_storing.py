@@ -1,0 +1,258 @@
+"""Native stores of a data set: runs that are stopped, files that are damaged, folders that grow."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures import nmnist
+
+from eventfm.data.datasets import storing
+from eventfm.data.datasets.card import DatasetError
+from eventfm.data.datasets.notes import NOTES, pointer
+from eventfm.data.datasets.opening import locate
+from eventfm.data.datasets.storing import Stored, store_dataset
+from eventfm.data.pool import Outcome, WorkerDiedError, run_here, run_in_processes, run_on_ray
+from eventfm.io import WriteError, open_recording
+
+NAMES = ["test/7/00001", "train/0/00002", "train/5/00001", "train/5/00004"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    nmnist.write(tmp_path / "nmnist")
+    return tmp_path / "nmnist"
+
+
+@pytest.fixture(autouse=True)
+def pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing, "_LARGEST_COUNT", 2)
+
+
+def prepare(root: Path, out: Path, run: Any = run_here, **more: Any) -> Stored:
+    return store_dataset(locate("n-mnist", root), out, run, **more)
+
+
+def contents(out: Path) -> dict[str, tuple[bytes, int]]:
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(out.iterdir()) if p.name[0] != "."}
+
+
+def table(out: Path) -> list[str]:
+    return (out / "labels.csv").read_text().splitlines()
+
+
+def test_stores_and_table(root: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    made = prepare(root, tmp_path / "out", progress=done.append)
+    assert sorted(contents(tmp_path / "out")) == ["labels.csv", "samples-00000.h5", "samples-00001.h5"]
+    assert table(tmp_path / "out") == [
+        "path,label,split,fold",
+        "samples-00000.h5::test-7-00001,7,test,",
+        "samples-00000.h5::train-0-00002,0,train,",
+        "samples-00001.h5::train-5-00001,5,train,",
+        "samples-00001.h5::train-5-00004,5,train,",
+    ]
+    assert done == sorted(done)
+    assert done[-1] == 4
+    assert (made.num_samples, made.num_written, made.num_events) == (4, 4, 1600)
+    assert sum(problem.count for problem in made.problems) == 69_996
+    store: Any = open_recording(f"{tmp_path}/out/samples-00000.h5::test-7-00001")
+    assert store.provenance == {
+        "dataset": "n-mnist",
+        "licence": "CC BY-SA 4.0",
+        "citation": locate("n-mnist", root).dataset.card.citation,
+    }
+
+
+def test_the_same_again_does_nothing(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    again = prepare(root, tmp_path / "out")
+    after = contents(tmp_path / "out")
+    assert {name: after[name] for name in after if name != "labels.csv"} == {
+        name: before[name] for name in before if name != "labels.csv"
+    }
+    assert after["labels.csv"][0] == before["labels.csv"][0]
+    assert (again.num_samples, again.num_written, again.num_events) == (4, 0, 1600)
+
+
+def test_a_run_that_was_stopped_goes_on(root: Path, tmp_path: Path) -> None:
+    def stopped(work: Any, tasks: Any, tick: Any) -> Any:
+        for number, outcome in enumerate(run_here(work, tasks, tick)):
+            if number:
+                raise KeyboardInterrupt
+            yield outcome
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root, tmp_path / "out", stopped)
+    half = contents(tmp_path / "out")
+    asked: list[str] = []
+
+    def watched(work: Any, tasks: Any, tick: Any) -> Any:
+        asked.extend(sample.name for task in tasks for sample in task.samples)
+        return run_here(work, tasks, tick)
+
+    made = prepare(root, tmp_path / "out", watched)
+    whole = contents(tmp_path / "out")
+    assert asked == NAMES[4:]  # both stores were finished before the stop was heard
+    assert {name: whole[name] for name in half} == half
+    assert made.num_samples == 4
+
+
+def test_a_store_that_is_half_done_is_made_again(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "out")
+    (tmp_path / "out/samples-00001.h5").write_bytes(b"\x89HDF")
+    (tmp_path / "out/.samples-00001.h5.12-ab.part").write_bytes(b"\x89HDF")
+    kept = contents(tmp_path / "out")["samples-00000.h5"]
+    made = prepare(root, tmp_path / "out")
+    assert (made.num_samples, made.num_written) == (4, 2)
+    assert contents(tmp_path / "out")["samples-00000.h5"] == kept
+    assert len(table(tmp_path / "out")) == 5
+    assert not list((tmp_path / "out").glob(".samples*"))
+
+
+def test_a_folder_that_has_grown_adds_to_what_is_there(root: Path, tmp_path: Path) -> None:
+    shutil.move(root / "Train/0", tmp_path / "aside")
+    prepare(root, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    shutil.move(tmp_path / "aside", root / "Train/0")
+    made = prepare(root, tmp_path / "out")
+    after = contents(tmp_path / "out")
+    assert (made.num_samples, made.num_written) == (4, 1)
+    assert {name: after[name] for name in before if name.endswith(".h5")} == {
+        name: before[name] for name in before if name.endswith(".h5")
+    }
+    assert table(tmp_path / "out")[2] == "samples-00002.h5::train-0-00002,0,train,"
+
+
+def test_damaged_files_are_left_out_named_and_tried_again(root: Path, tmp_path: Path) -> None:
+    file = root / "Train/5/00001.bin"
+    good = file.read_bytes()
+    file.write_bytes(good[:-3])
+    made = prepare(root, tmp_path / "out")
+    assert list(made.failed) == ["train/5/00001"]
+    assert "cut off in the middle of event" in made.failed["train/5/00001"]
+    assert str(file) in made.failed["train/5/00001"]
+    assert made.num_samples == 3
+    before = contents(tmp_path / "out")
+    assert prepare(root, tmp_path / "out").failed == made.failed
+    file.write_bytes(good)
+    made = prepare(root, tmp_path / "out")
+    assert (made.failed, made.num_samples, made.num_written) == ({}, 4, 1)
+    after = contents(tmp_path / "out")
+    assert {n: after[n] for n in before if n.endswith(".h5")} == {n: before[n] for n in before if n.endswith(".h5")}
+
+
+def test_nothing_that_can_be_read_is_an_error(root: Path, tmp_path: Path) -> None:
+    for file in root.rglob("*.bin"):
+        file.write_bytes(b"abc")
+    with pytest.raises(DatasetError, match="none of 4 samples of N-MNIST could be read, e"):
+        prepare(root, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.h5"))
+
+
+def test_a_worker_that_dies_takes_one_sample_with_it(root: Path, tmp_path: Path) -> None:
+    deaths: list[str] = []
+
+    def deadly(work: Any, tasks: Any, tick: Any) -> Any:
+        for task in tasks:
+            if not task.lost and task.number == 0:
+                pointer(tmp_path / "out", task.file).write_text("train/0/00002")
+                (tmp_path / "out" / f".{task.file}.1-a.part").write_bytes(b"half")
+                deaths.append(task.file)
+                yield Outcome(task, error=WorkerDiedError("its process was ended by SIGKILL"))
+            else:
+                yield from run_here(work, [task], tick)
+
+    made = prepare(root, tmp_path / "out", deadly)
+    assert made.failed == {"train/0/00002": "its process was ended by SIGKILL"}
+    assert made.num_samples == 3
+    assert deaths == ["samples-00000.h5"]
+    assert not list((tmp_path / "out").glob(".samples*"))
+    assert not list((tmp_path / "out" / NOTES).glob("*.now"))
+    assert prepare(root, tmp_path / "out").num_samples == 4
+
+
+def test_a_death_that_nobody_can_place_is_an_error(root: Path, tmp_path: Path) -> None:
+    def deadly(work: Any, tasks: Any, tick: Any) -> Any:
+        yield Outcome(tasks[0], error=WorkerDiedError(f"ended by {signal.SIGKILL.name}"))
+
+    with pytest.raises(DatasetError, match="no sample is to blame: ended by SIGKILL"):
+        prepare(root, tmp_path / "out", deadly)
+
+
+def test_processes_make_what_this_one_makes(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "here")
+    prepare(root, tmp_path / "there", partial(run_in_processes, num_workers=1))
+    here, there = (contents(tmp_path / name) for name in ("here", "there"))
+    assert {name: data for name, (data, _) in here.items()} == {name: data for name, (data, _) in there.items()}
+
+
+def test_ray_makes_what_this_process_makes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    import pool_work
+
+    monkeypatch.setitem(sys.modules, "ray", pool_work.FakeRay())
+    prepare(root, tmp_path / "here")
+    prepare(root, tmp_path / "there", partial(run_on_ray, address="auto"))
+    here, there = (contents(tmp_path / name) for name in ("here", "there"))
+    assert {name: data for name, (data, _) in here.items()} == {name: data for name, (data, _) in there.items()}
+
+
+def test_a_system_that_refuses_is_an_error_and_what_is_done_stays(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = storing.save_recordings
+
+    def full(path: Path, *rest: Any, **more: Any) -> Path:
+        if path.name == "samples-00001.h5":
+            raise WriteError(f"could not write {path}: No space left on device")
+        return plain(path, *rest, **more)
+
+    monkeypatch.setattr(storing, "save_recordings", full)
+    with pytest.raises(WriteError, match=r"samples-00001\.h5: No space left"):
+        prepare(root, tmp_path / "out")
+    monkeypatch.undo()
+    kept = contents(tmp_path / "out")["samples-00000.h5"]
+    assert prepare(root, tmp_path / "out").num_samples == 4
+    assert contents(tmp_path / "out")["samples-00000.h5"] == kept
+
+
+def test_folders_that_hold_something_else_are_refused(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "out")
+    with pytest.raises(DatasetError, match=r"on_error=raise and not dataset=n-mnist .*on_error=sort"):
+        prepare(root, tmp_path / "out", on_error="sort")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    prepare(root, tmp_path / "mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/labels.csv").touch()
+    with pytest.raises(DatasetError, match=r"labels\.csv is there already and was not made by this"):
+        prepare(root, tmp_path / "other")
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="could not make the folder"):
+        prepare(root, tmp_path / "file")
+
+
+def test_a_file_that_was_exchanged_since_is_refused(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "out")
+    file = root / "Train/5/00001.bin"
+    file.write_bytes(file.read_bytes() * 2)
+    with pytest.raises(DatasetError, match=r"1 samples .* from files of another size, e\.g\. train/5/00001"):
+        prepare(root, tmp_path / "out")
+
+
+def test_a_second_run_is_kept_out(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+
+    def nested(work: Any, tasks: Any, tick: Any) -> Any:
+        with pytest.raises(DatasetError, match="another run is writing"):
+            prepare(root, tmp_path / "out")
+        return run_here(work, tasks, tick)
+
+    assert prepare(root, tmp_path / "out", nested).num_samples == 4
