@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from eventfm.api import dataset_verbs, finetune
+from eventfm.api import finetune
 from eventfm.api.datasets import check_dataset, contact_sheet, list_datasets, prepare_dataset, show_dataset
 from eventfm.api.pretraining import RunResult
+from eventfm.cli import app
 from eventfm.data.collection import open_collection
 from eventfm.data.datasets.card import DatasetError
 from eventfm.data.datasets.opening import locate
@@ -26,13 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data/datasets"))
 from fixtures import dsec_semantic, mvsec, ncaltech101, nmnist
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*eventfm datasets check")
-APP = typer.Typer()
-APP.add_typer(dataset_verbs.prepare, name="prepare")
-APP.add_typer(dataset_verbs.datasets, name="datasets")
 
 
 def run(*words: Any, code: int = 0) -> str:
-    result = CliRunner().invoke(APP, list(map(str, words)), catch_exceptions=False)
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result.output
 

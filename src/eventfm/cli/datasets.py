@@ -1,4 +1,4 @@
-"""The verbs `datasets list|show|check` and `prepare dataset` of the command line."""
+"""Verbs of public data sets: datasets list, show and check, prepare dataset."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from typing import Annotated, Any, cast
 
 import typer
 
-datasets = typer.Typer(
-    help="Public data sets, as their owners publish them.", no_args_is_help=True, rich_markup_mode=None
-)
-prepare = typer.Typer(help="Work out once what runs need.", no_args_is_help=True, rich_markup_mode=None)
-"""The other verbs of `prepare` are added by `cli`."""
 Name = Annotated[str, typer.Argument(help="A data set, as `eventfm datasets list` names it.")]
 Folder = Annotated[Path, typer.Argument(help="Its folder, as it was downloaded and unpacked.")]
 Division = Annotated[str | None, typer.Option(help="Whose splits, where the card lists several.")]
 
 
-@datasets.command(name="list")
 def list_all() -> None:
     """List the data sets: name, task, pixels, samples, licence."""
     from eventfm.api.datasets import list_datasets
@@ -33,7 +27,6 @@ def list_all() -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@datasets.command()
 def show(name: Name) -> None:
     """Print the card of a data set: eventfm datasets show NAME."""
     from eventfm.api.datasets import show_dataset
@@ -42,7 +35,6 @@ def show(name: Name) -> None:
     print("\n".join(card_lines(show_dataset(name))))
 
 
-@datasets.command()
 def check(
     name: Name,
     path: Folder,
@@ -64,7 +56,6 @@ def check(
         raise typer.Exit(1)
 
 
-@prepare.command()
 def dataset(
     name: Name,
     path: Folder,
