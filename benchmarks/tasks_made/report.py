@@ -53,11 +53,17 @@ def _judged(result: TransferResult) -> dict[str, dict[str, Any]]:
 
 def _draw(rows: Mapping[str, Mapping[str, Any]], task: str, file: Path) -> None:
     unit, factor, _ = UNITS[task]
+    *ours, blind = rows.values()
     marks = [
-        Mark(name.replace(" | full", ""), factor * row["mean"], *(factor * end for end in row["interval_95"]))
-        for name, row in rows.items()
+        Mark(
+            f"{row['row']}, {_labels(row['labels'])}",
+            factor * row["mean"],
+            *(factor * end for end in row["interval_95"]),
+        )
+        for row in ours
     ]
-    dot_plot(marks[:-1], unit, marks[-1]).savefig(file)
+    line = Mark(blind["row"], factor * blind["mean"], *(factor * end for end in blind["interval_95"]))
+    dot_plot(marks, unit, line).savefig(file)
 
 
 def _page(
@@ -84,7 +90,7 @@ def _page(
         header = ["row", "labels", unit, "over no pretraining", "less error than without looking"]
         body = [
             [
-                row["row"], row["labels"] or "-", _figure(row, factor, digits),
+                row["row"], _labels(row["labels"]), _figure(row, factor, digits),
                 _difference(row, factor, digits), "-" if row["row"] == TRIVIAL else f"{row['less_error']:.0%}",
             ]
             for row in rows.values()
@@ -105,3 +111,8 @@ def _figure(row: Mapping[str, Any], factor: float, digits: int) -> str:
 
 def _difference(row: Mapping[str, Any], factor: float, digits: int) -> str:
     return points(Interval(*row["difference"]), factor, digits) if "difference" in row else "-"
+
+
+def _labels(text: str) -> str:
+    """Return a share of the labels, as `Labels.text` has it, in percent."""
+    return f"{100 * float(text):.3g} %" if text not in ("", "all") else text or "-"
