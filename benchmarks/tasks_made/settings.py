@@ -43,7 +43,7 @@ class Settings:
     distilled_lr: float = 2e-3
 
     steps: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(TASKS, 500) | {"segmentation": 400, "depth": 600}
+        default_factory=lambda: dict.fromkeys(TASKS, 500) | {"segmentation": 400, "depth": 1_200}
     )
     """Of fine-tuning, for each task."""
     batch: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TASKS, 16) | {"recognition": 32})
