@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eventfm.events import EventError, Events, Sensor
-from eventfm.io.blocks import Block, BlockRecording, cached_index
+from eventfm.io.blocks import Block, BlockRecording, cached_index, stretches
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError
 
@@ -87,6 +87,14 @@ def test_times_that_go_back_between_blocks_are_refused_or_mended(make_events: An
 
 def _range(events: Events) -> tuple[int, int]:
     return int(events.t[0]), int(events.t[-1]) + 1
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 10), (3, 10), (4, 9), (3, 4), (10, 10), (4, 3)])
+def test_stretches_are_the_bytes_of_the_file_one_after_the_other(start: int, stop: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100, 110)))
+    found = [(offset, data.tobytes()) for offset, data in stretches(path, start, stop, 4)]
+    assert found == [(at, bytes(range(100 + at, 100 + min(at + 4, stop)))) for at in range(start, stop, 4)]
 
 
 def test_a_file_that_changes_under_a_recording_is_refused(make_events: Any, tmp_path: Path) -> None:

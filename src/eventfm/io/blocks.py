@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,6 +194,19 @@ def recording_of(
     x, y, t, p = (np.concatenate(parts) for parts in zip(*whole, strict=True))
     events = Events.checked(x, y, t, p, sensor, on_error=on_error, source=str(path))
     return ArrayRecording(events, tracks, format)
+
+
+def stretches(path: Path, start: int, stop: int, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield where each `size` bytes of a file from `start` to `stop` begin, and them, good until the next ones.
+
+    The last are fewer where `size` does not divide them.
+    """
+    room = np.empty(min(size, max(stop - start, 0)), np.uint8)
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        for offset in range(start, stop, size):
+            data = room[: min(size, stop - offset)]
+            yield offset, data[: file.readinto(data.data)]
 
 
 def cached_index(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.events import OnError, Sensor
-from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
+from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of, stretches
 from eventfm.io.columns import Columns
 from eventfm.io.contract import DamagedFileError, FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.gathered import Gathered
@@ -186,9 +186,8 @@ def _scan(path: Path, start: int, layout: Layout, gathered: Gathered) -> list[Bl
     stop = start + (path.stat().st_size - start) // _ROW.itemsize * _ROW.itemsize
     blocks: list[Block] = []
     state, seen, backwards = np.array(_START, np.int64), nothing_seen(), 0
-    for offset in range(start, stop, _BLOCK_EVENTS * _ROW.itemsize):
-        size = min(_BLOCK_EVENTS * _ROW.itemsize, stop - offset)
-        rows = _rows(np.fromfile(path, np.uint8, size, offset=offset))
+    for offset, data in stretches(path, start, stop, _BLOCK_EVENTS * _ROW.itemsize):
+        rows, size = _rows(data), len(data)
         before, seen = tuple(state.tolist()), nothing_seen(int(seen[-1]))
         _decode(rows["t"], rows["data"], state, layout.x, layout.y, *gathered.room(len(rows)), seen)
         gathered.took(len(rows))

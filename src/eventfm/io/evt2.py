@@ -90,26 +90,31 @@ def _decode(
     """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
     high, loops, known = state
     right, bottom, backwards, triggers, earliest, latest, last = seen
-    n = 0
+    start = loops + (high << 6)
+    n = np.uint64(0)  # without a sign, so that no place is looked at for being counted from the end
     for word in words:
         kind = word >> 28
         if kind < 2:
             if known:
                 column, row = np.int64(word >> 11 & 0x7FF), np.int64(word & 0x7FF)
-                now = loops + (high << 6 | np.int64(word >> 22 & 0x3F))
+                now = start + np.int64(word >> 22 & 0x3F)
                 x[n], y[n], t[n], p[n] = column, row, now, kind
-                n += 1
-                right, bottom = max(right, column), max(bottom, row)
-                earliest, latest = min(earliest, now), max(latest, now)
-                backwards, last = backwards + (now < last), now
+                n += np.uint64(1)
+                right, bottom, latest = max(right, column), max(bottom, row), max(latest, now)
+                if now < last:
+                    backwards, earliest = backwards + 1, min(earliest, now)
+                last = now
         elif kind == HIGH:
             value = np.int64(word & 0xFFFFFFF)
             if known and high - value >= HALF:
                 loops += LOOP_US
             high, known = value, 1
+            start = loops + (high << 6)
         elif kind == TRIGGER:
             triggers += known
+    if n:
+        earliest = min(earliest, t[0])
     state[0], state[1], state[2] = high, loops, known
     seen[0], seen[1], seen[2], seen[3] = right, bottom, backwards, triggers
     seen[4], seen[5], seen[6] = earliest, latest, last
-    return n
+    return int(n)

@@ -121,17 +121,19 @@ def _decode(
     """Write the events of `words` into the columns and what follows into `state`; return how many there are."""
     time, loops, row, base, polarity, known = state
     right, bottom, backwards, triggers, earliest, latest, last = seen
-    now, n = loops + time, 0
+    now = loops + time
+    n = np.uint64(0)  # without a sign, so that no place is looked at for being counted from the end
     for word in words:
         kind, value = word >> 12, np.int64(word & 0xFFF)
         if kind == _ONE:
             if known:
                 column = value & 0x7FF
                 x[n], y[n], t[n], p[n] = column, row, now, value >> 11
-                n += 1
-                right, bottom = max(right, column), max(bottom, row)
-                earliest, latest = min(earliest, now), max(latest, now)
-                backwards, last = backwards + (now < last), now
+                n += np.uint64(1)
+                right, bottom, latest = max(right, column), max(bottom, row), max(latest, now)
+                if now < last:
+                    backwards, earliest = backwards + 1, min(earliest, now)
+                last = now
         elif kind == _ROW:
             row = value & 0x7FF
         elif kind == _LOW:
@@ -146,12 +148,13 @@ def _decode(
                 while mask:
                     if mask & 1:
                         x[n], y[n], t[n], p[n] = column, row, now, polarity
-                        n += 1
+                        n += np.uint64(1)
                     mask, column = mask >> 1, column + 1
                 # Beyond 16 bits columns begin again at 0, and the mask's own end is no less than any of them.
-                right, bottom = max(right, column - 1), max(bottom, row)
-                earliest, latest = min(earliest, now), max(latest, now)
-                backwards, last = backwards + (now < last), now
+                right, bottom, latest = max(right, column - 1), max(bottom, row), max(latest, now)
+                if now < last:
+                    backwards, earliest = backwards + 1, min(earliest, now)
+                last = now
             base = (base + width) & 0xFFFF
         elif kind == _HIGH:
             high = time >> 12
@@ -162,7 +165,9 @@ def _decode(
             known, now = 1, loops + time
         elif kind == _TRIGGER:
             triggers += known
+    if n:
+        earliest = min(earliest, t[0])
     state[0], state[1], state[2], state[3], state[4], state[5] = time, loops, row, base, polarity, known
     seen[0], seen[1], seen[2], seen[3] = right, bottom, backwards, triggers
     seen[4], seen[5], seen[6] = earliest, latest, last
-    return n
+    return int(n)

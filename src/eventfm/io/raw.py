@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.events import OnError, Sensor
-from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of
+from eventfm.io.blocks import Block, BlockRecording, cached_index, recording_of, stretches
 from eventfm.io.columns import Columns
 from eventfm.io.contract import FormatError, Reader, choose_sensor, report_cut
 from eventfm.io.gathered import Gathered
@@ -104,9 +104,8 @@ def _scan(path: Path, name: str, start: int, gathered: Gathered) -> list[Block]:
     blocks: list[Block] = []
     state: tuple[int, ...] = ()
     num_events, seen = 0, nothing_seen()
-    for offset in range(start, stop, _BLOCK_BYTES):
-        size = min(_BLOCK_BYTES, stop - offset)
-        words = _words(np.fromfile(path, np.uint8, size, offset=offset), name)
+    for offset, data in stretches(path, start, stop, _BLOCK_BYTES):
+        words, size = _words(data, name), len(data)
         seen = nothing_seen(int(seen[-1]))
         found, after = module.decode_into(words, state, gathered.room(len(words) * module.MOST), seen)
         gathered.took(found)
