@@ -39,6 +39,7 @@ bench: setup
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/distillation_loss.py
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/dataset_throughput.py --quick
 
 clean:
 	rm -rf $(VENV) out

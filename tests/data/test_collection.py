@@ -9,7 +9,7 @@ import pytest
 
 from eventfm.data.collection import Collection, CollectionError, labels_of, open_collection
 from eventfm.events import EventError, Events, Sensor
-from eventfm.io import ArrayRecording, FormatError, save_recording, save_recordings
+from eventfm.io import ArrayRecording, FormatError, hdf5_file, save_recording, save_recordings
 
 ROWS = [(100, 1, 2, 1), (200, 3, 0, 0), (350, 0, 1, 1)]
 
@@ -62,6 +62,31 @@ def test_store_of_many_and_one_of_them(store: Path) -> None:
     assert summary(open_collection(f"{store}::c")) == [("", 7)]
     with pytest.raises(FormatError, match="holds no recording 'x'"):
         open_collection(f"{store}::x")
+
+
+def test_a_store_is_looked_at_once_for_all_that_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file, names in (("a.h5", "pqrs"), ("b.h5", "tu")):
+        save_recordings(tmp_path / file, {name: recording(5 + ord(name)) for name in names}, pack_up_to=500)
+    listed = table(tmp_path, "path\na.h5::q\nb.h5::u\na.h5::p\nb.h5::t\na.h5::s\n")
+    opened: list[Path] = []
+    plain = hdf5_file.h5py.File
+    monkeypatch.setattr(hdf5_file.h5py, "File", lambda path, *a, **k: opened.append(path) or plain(path, *a, **k))
+    found = open_collection(tmp_path, labels=listed)
+    assert summary(found) == [(f"{f}.h5::{n}", 5 + ord(n)) for f, n in ("aq", "bu", "ap", "bt", "as")]
+    assert opened == [tmp_path / "a.h5", tmp_path / "b.h5"]
+    assert [len(entry.recording.events_by_index(0, 500)) for entry in found.entries] == [
+        5 + ord(name) for name in "qupts"
+    ]
+    assert sorted(name for name, _ in summary(open_collection(tmp_path, format="eventfm"))) == [
+        *(f"a.h5::{name}" for name in "pqrs"), "b.h5::t", "b.h5::u"
+    ]  # fmt: skip
+    hinted = open_collection(tmp_path, labels=listed, sensor=(70, 50))
+    assert {(e.recording.sensor.width, e.recording.sensor.height) for e in hinted.entries} == {(70, 50)}
+    gone = table(tmp_path, "path\na.h5::q\nc.h5::u\n")
+    with pytest.raises(CollectionError, match=r"names 'c\.h5::u'.*no file or folder at .*c\.h5"):
+        open_collection(tmp_path, labels=gone)
+    with pytest.raises(FormatError, match="holds no recording 'z'"):
+        open_collection(tmp_path, labels=table(tmp_path, "path\na.h5::z\n"))
 
 
 def test_folder_is_searched_through(tmp_path: Path, store: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from eventfm.io import (
     open_recording,
     save_recording,
     save_recordings,
+    store,
 )
 from eventfm.io import store_layout as layout
 
@@ -98,7 +100,22 @@ def test_names_of_classes_stay_with_their_track(tmp_path, make_events):
     with h5py.File(path, "r+") as file:
         file["semantic"].attrs["classes"] = np.array(b"[1, ", "S4")
     with pytest.raises(FormatError, match="damaged"):
-        open_recording(path)
+        dict(open_recording(path).tracks)
+
+
+def test_tracks_are_looked_for_when_they_are_asked_for(tmp_path, monkeypatch, recording):
+    path = save_recording(tmp_path / "a.h5", recording[0])
+    looked = []
+    plain = store._tracks
+    monkeypatch.setattr(store, "_tracks", lambda *where: looked.append(where) or plain(*where))
+    found = open_recording(path)
+    found.events(*found.t_range)
+    assert not looked
+    assert len(found.tracks) == 5
+    assert "frames" in found.tracks
+    assert len(looked) == 1
+    again = pickle.loads(pickle.dumps(open_recording(path)))
+    same_tracks(again.tracks, recording[0].tracks)
 
 
 class Piecewise:
@@ -189,7 +206,7 @@ def full_disk(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("stage", ["eventfm.io.store_layout._append", "os.fsync", "os.replace"])
+@pytest.mark.parametrize("stage", ["eventfm.io.store_layout.append", "os.fsync", "os.replace"])
 def test_a_full_disk_leaves_the_target_untouched(tmp_path, monkeypatch, recording, stage):
     path = tmp_path / "a.h5"
     path.write_bytes(b"precious")

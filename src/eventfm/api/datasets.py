@@ -101,7 +101,9 @@ def prepare_dataset(
 ) -> Stored:
     """Write a data set as native stores with `labels.csv`, which `data=OUT data.labels=OUT/labels.csv` then reads.
 
-    Called again, it goes on: what was prepared is kept, what is new or failed is tried.
+    Called again, it goes on: what was prepared is kept, what is new or failed is tried. A run that was killed loses
+    the stores that its processes were writing, of 2,000 samples or 128 MiB at most. Samples of at most 262,144 events
+    and without tracks lie side by side in their store (`data.datasets.storing.PACKED_EVENTS`).
 
     Args:
         name: A name of `list_datasets`.

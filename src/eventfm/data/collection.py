@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,13 @@ import numpy as np
 from eventfm.data.table import PICTURES, CollectionError, class_names, find_stills, read_table
 from eventfm.events import OnError, Sensor
 from eventfm.io import UnknownFormatError, detect_format, list_recordings, open_recording
+from eventfm.io.fingerprint import fingerprint
+from eventfm.io.store import opener
 from eventfm.protocols import Recording
 
 _SIDE_FILES = {".csv", ".md", ".yaml", ".yml", ".json", ".jsonl", ".py", ".html"}
 """Files that lie beside recordings: where they are none, that is not worth a warning."""
+_STORES_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,8 @@ class Entry:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of what the recording holds: its first and last events and their number.
-
-        It tells the same recording under another name, which is what overlap between training and test is about.
-        """
-        recording = self.recording
-        digest = hashlib.sha256(f"{recording.num_events} {recording.t_range}".encode())
-        for start in (0, max(0, recording.num_events - 1000)):
-            events = recording.events_by_index(start, min(start + 1000, recording.num_events))
-            for column in (events.x, events.y, events.t - recording.t_range[0], events.p):
-                digest.update(column.tobytes())
-        return digest.hexdigest()[:16]
+        """What tells the recording from others (`eventfm.io.fingerprint`)."""
+        return fingerprint(self.recording)
 
 
 @dataclass(frozen=True)
@@ -115,9 +108,10 @@ def open_collection(
     numbers = {name: number for number, name in enumerate(classes)}
     stills = find_stills(rows, root, Path(pictures) if pictures is not None else None, labels)
     entries = []
+    open_one = _opener(root, format, sensor, on_error)
     for row, still in zip(rows, stills, strict=True):
         try:
-            recording = open_recording(_locate(root, row["path"]), format=format, sensor=sensor, on_error=on_error)
+            recording = open_one(row["path"])
         except FileNotFoundError as error:
             where = f"the table {labels} names {row['path']!r}: " if labels is not None else ""
             raise CollectionError(f"{where}{error}") from error
@@ -132,6 +126,32 @@ def open_collection(
             )
         )
     return Collection(tuple(_one_sensor(entries, root, format, on_error)), classes)
+
+
+def _opener(
+    root: Path, format: str | None, sensor: Sensor | tuple[int, int] | None, on_error: OnError
+) -> Callable[[str], Recording]:
+    """Return what opens a recording by its name; a store is looked at once for all that follow each other in it."""
+    size = sensor if isinstance(sensor, Sensor) or sensor is None else Sensor(*sensor)
+    is_one_file = root.is_file()
+
+    @lru_cache(maxsize=_STORES_KEPT)
+    def of_store(file: str) -> Callable[[str], Recording] | None:
+        path = root / file if file else root
+        return opener(path, size, on_error) if path.is_file() else None
+
+    def open_one(name: str) -> Recording:
+        file, mark, identifier = name.rpartition("::")
+        if is_one_file and name and not mark:
+            mark = "::"
+        # Topics of ROS begin with a slash, which ids of a store never have.
+        in_store = mark and format in (None, "eventfm") and not identifier.startswith("/")
+        open_id = of_store(file) if in_store else None
+        if open_id is not None:
+            return open_id(identifier)
+        return open_recording(_locate(root, name), format=format, sensor=sensor, on_error=on_error)
+
+    return open_one
 
 
 def _one_sensor(entries: list[Entry], root: Path, format: str | None, on_error: OnError) -> list[Entry]:

@@ -81,14 +81,17 @@ def find_stills(
                 raise CollectionError(f"the table {table} names the picture {row['picture']!r}, not found in {base}")
             stills.append(still)
             continue
+        if folder is None:
+            stills.append(None)
+            continue
         inner = row["path"].rpartition("::")[2] or root.name
         keys = (inner, str(Path(inner).with_suffix("")), Path(inner).name, Path(inner).stem)
         fits = next((named[key] for key in keys if key in named), [])
-        if folder is not None and len(fits) != 1:
+        if len(fits) != 1:
             raise CollectionError(
                 f"expected one picture in {folder} of the name of {inner!r}, got {[str(f) for f in fits] or 'none'}"
             )
-        stills.append(fits[0] if fits else None)
+        stills.append(fits[0])
     return stills
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import h5py as _h5py
 import hdf5plugin  # noqa: F401  (registers the blosc, zstd and lz4 filters)
@@ -23,6 +24,8 @@ h5py: Any = _h5py
 """h5py, which has no types; the other modules take it from here."""
 MAX_OPEN = 8192
 """Groups and data sets of a file that stay open, about 25 kB each; a store may have a million."""
+MAX_FILES = 128
+"""Files that a process keeps open; a data set may have thousands, and systems often allow 256 or 1024."""
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -30,42 +33,88 @@ class Hdf5File:
     """A file by path, opened at first use in each process and never pickled; one handle serves all that read it.
 
     Without `chunk_cache` no decompressed chunk is kept: that is for files of many small recordings, each read as a
-    whole, whose caches would fill the memory.
+    whole, whose caches would fill the memory. With `version` no other file may be at `path` when it is first read in
+    this process.
     """
 
-    def __init__(self, path: Path, chunk_cache: bool = True) -> None:
+    def __init__(self, path: Path, chunk_cache: bool = True, version: tuple[int, ...] | None = None) -> None:
         self.path = path
         self.chunk_cache = chunk_cache
+        self._version = version
         self._handle: _Handle | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_handle": None, "_version": None}  # on another machine it is another one
 
     def __getitem__(self, name: str) -> Any:
         """Return the group or data set called `name`; `"/"` is the root."""
         if self._handle is None or self._handle.process != os.getpid():
-            self._handle = _handle_of(self.path, self.chunk_cache)
+            self._handle = _handle_of(self.path, self.chunk_cache, self._version)
         return self._handle.find(name)
 
 
 class _Handle:
-    """An open file; `find` returns a group or data set by its name, and keeps those open that were last asked for."""
+    """A file; `find` returns a group or data set by its name, and keeps those open that were last asked for.
 
-    def __init__(self, path: Path, chunk_cache: bool) -> None:
-        file = h5py.File(path, "r") if chunk_cache else h5py.File(path, "r", rdcc_nbytes=0)
+    It is opened at first use, and again after it was let go for the sake of others.
+    """
+
+    def __init__(self, path: Path, chunk_cache: bool, version: tuple[int, ...]) -> None:
         self.process = os.getpid()
-        self.find: Callable[[str], Any] = lru_cache(maxsize=MAX_OPEN)(file.__getitem__)
+        self._path = path
+        self._options = {} if chunk_cache else {"rdcc_nbytes": 0}
+        self._version = version
+        self._find: Callable[[str], Any] | None = None
+
+    def find(self, name: str) -> Any:
+        """Return the group or data set called `name`.
+
+        Raises:
+            FormatError: The file was let go, and is another one by now.
+        """
+        # Another thread may let go of the file meanwhile: what was found in it holds it open until it has been read.
+        find = self._find
+        if find is None:
+            find = self._find = self._opened()
+            _OPEN.append(weakref.ref(self))
+            while len(_OPEN) > MAX_FILES:
+                if (first := _OPEN.popleft()()) is not None:
+                    first.let_go()
+        return find(name)
+
+    def let_go(self) -> None:
+        """Close the file as soon as nothing of it is in use."""
+        self._find = None
+
+    def _opened(self) -> Callable[[str], Any]:
+        _require_same(self._path, self._version)
+        return lru_cache(maxsize=MAX_OPEN)(h5py.File(self._path, "r", **self._options).__getitem__)
 
 
-_HANDLES: WeakValueDictionary[tuple[int, ...], _Handle] = WeakValueDictionary()
+_HANDLES: weakref.WeakValueDictionary[tuple[Any, ...], _Handle] = weakref.WeakValueDictionary()
+_OPEN: deque[weakref.ref[_Handle]] = deque()
+"""What was opened, in that order."""
 
 
-def _handle_of(path: Path, chunk_cache: bool) -> _Handle:
+def _handle_of(path: Path, chunk_cache: bool, expected: tuple[int, ...] | None) -> _Handle:
     """Return the handle of what now is at `path`: a file that has been replaced is another one."""
-    stat = path.stat()
-    key = (os.getpid(), chunk_cache, stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    version = _require_same(path, expected)
+    key = (os.getpid(), chunk_cache, version)
     found = _HANDLES.get(key)
-    return found if found is not None else _HANDLES.setdefault(key, _Handle(path, chunk_cache))
+    return found if found is not None else _HANDLES.setdefault(key, _Handle(path, chunk_cache, version))
+
+
+def _require_same(path: Path, expected: tuple[int, ...] | None) -> tuple[int, ...]:
+    found = version_of(path)
+    if expected not in (None, found):
+        raise FormatError(f"{path} was replaced since it was opened; open it again")
+    return found
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """Return what tells the file at `path` from one that takes its place."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 class Hdf5Track:

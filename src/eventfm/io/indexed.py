@@ -64,12 +64,13 @@ class IndexedRecording:
         """What the file says about where it came from; empty for files that were not written by eventfm."""
         with reading(file.path):
             root = file[group]
-            columns = {name: stored(root[names.events], name) for name in "xytp"}
+            group_of_columns = root[names.events]
+            columns = {name: stored(group_of_columns, name) for name in "xytp"}
             lengths = {name: len(column) for name, column in columns.items()}
             if len(set(lengths.values())) != 1:
                 raise FormatError(f"{file.path}: expected four columns of one length, got {lengths}; is it cut off?")
-            self._has_noise = "noise" in root[names.events]
-            if self._has_noise and (labels := len(stored(root[names.events], "noise"))) != lengths["t"]:
+            self._has_noise = "noise" in group_of_columns
+            if self._has_noise and (labels := len(stored(group_of_columns, "noise"))) != lengths["t"]:
                 raise FormatError(f"{file.path}: {labels} noise labels for {lengths['t']} events; is it cut off?")
             self._offset_us = int(root[names.offset][()]) if names.offset else 0
             self._num_ms = len(stored(root, names.ms_index))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import hdf5plugin
@@ -16,7 +16,10 @@ from eventfm.io.hdf5_file import entry_name
 from eventfm.protocols import Recording, Track
 
 VERSION_KEY = "eventfm_store"
-VERSION = 1
+VERSION = 2
+"""Of a store that packs small recordings (`store_packing`)."""
+PLAIN_VERSION = 1
+"""Of every other store."""
 ID_GROUP = "recordings"
 _RESERVED = {"events", "ms_to_idx", "t_offset", ID_GROUP}
 _CHUNK = 40_000
@@ -24,7 +27,7 @@ _PIECE = 1_000_000
 _LARGEST_NUM_MS = 2**31
 _LONGEST_TEXT = 60_000
 _TRACK_CHUNK_BYTES = 1 << 16
-_COLUMNS = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.uint8}
+COLUMNS = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.uint8}
 CLASSES = "classes"
 """Attribute of a track of classes: their names, by number, as a list in JSON. It is there where somebody named them."""
 NOISE = "noise"
@@ -50,22 +53,22 @@ def write_recording(
         _write_track(group.create_group(name), track, check)
     group.attrs["sensor_width"] = sensor.width
     group.attrs["sensor_height"] = sensor.height
-    _write_text(group, "sensor_name", sensor.name)
+    write_text(group, "sensor_name", sensor.name)
     group.attrs["sensor_inferred"] = sensor.inferred
-    _write_text(group, "source_format", recording.format)
-    _write_text(group, "eventfm_version", __version__)
-    _write_text(group, "provenance", json.dumps(dict(provenance or {})))
+    write_text(group, "source_format", recording.format)
+    write_text(group, "eventfm_version", __version__)
+    write_text(group, "provenance", json.dumps(dict(provenance or {})))
 
 
-def check_id(identifier: str, group: Any) -> None:
-    """Refuse an id that cannot name a recording of `group`.
+def check_id(identifier: str, taken: Container[str]) -> None:
+    """Refuse an id that cannot name a recording.
 
     Raises:
         FormatError: It is empty, holds `/` or `::`, or is taken.
     """
     if not identifier.strip(".") or "/" in identifier or "::" in identifier:
         raise FormatError(f"expected an id without '/' and '::', got {identifier!r}")
-    if identifier in group:
+    if identifier in taken:
         raise FormatError(f"two recordings have the id {identifier!r}")
 
 
@@ -81,7 +84,12 @@ def read_text(group: Any, name: str) -> str:
     return bytes(group.attrs[name]).decode()
 
 
-def _write_text(group: Any, name: str, text: str) -> None:
+def write_text(group: Any, name: str, text: str) -> None:
+    """Write a text attribute of `group`.
+
+    Raises:
+        FormatError: It is longer than an attribute may be.
+    """
     data = text.encode()
     if len(data) > _LONGEST_TEXT:
         raise FormatError(f"{name} has {len(data)} bytes; an HDF5 attribute holds at most {_LONGEST_TEXT}")
@@ -91,8 +99,8 @@ def _write_text(group: Any, name: str, text: str) -> None:
 def _write_events(group: Any, recording: Recording, check: Callable[[], None]) -> None:
     chunk = max(1, min(_CHUNK, recording.num_events))
     events = group.create_group("events")
-    columns = {name: _growing(events, name, dtype, chunk) for name, dtype in _COLUMNS.items()}
-    index = _growing(group, "ms_to_idx", np.uint64, max(1, min(_CHUNK, _num_ms(*recording.t_range))))
+    columns = {name: growing(events, name, dtype, chunk) for name, dtype in COLUMNS.items()}
+    index = growing(group, "ms_to_idx", np.uint64, max(1, min(_CHUNK, _num_ms(*recording.t_range))))
     offset_us: int | None = None
     last_us, written, next_ms = 0, 0, 0
     for start in range(0, recording.num_events, _PIECE):
@@ -104,17 +112,17 @@ def _write_events(group: Any, recording: Recording, check: Callable[[], None]) -
         elif piece.t[0] < last_us:
             raise FormatError(f"time goes backwards from {last_us} us to {piece.t[0]} us between two pieces")
         if piece.noise is not None and not written:
-            columns[NOISE] = _growing(events, NOISE, np.uint8, chunk)
+            columns[NOISE] = growing(events, NOISE, np.uint8, chunk)
         if (piece.noise is not None) != (NOISE in columns):
             raise FormatError("some pieces of the recording say which events are noise and others do not")
         last_us = int(piece.t[-1])
         relative = piece.t - offset_us
         for name, column in columns.items():
-            _append(column, relative if name == "t" else getattr(piece, name))
+            append(column, relative if name == "t" else getattr(piece, name))
         stop_ms = _num_ms(offset_us, last_us)
         for first in range(next_ms, stop_ms, _PIECE):
             boundaries = np.arange(first, min(first + _PIECE, stop_ms), dtype=np.int64) * 1000
-            _append(index, (written + np.searchsorted(relative, boundaries, side="left")).astype(np.uint64))
+            append(index, (written + np.searchsorted(relative, boundaries, side="left")).astype(np.uint64))
             check()
         next_ms = stop_ms
         written += len(piece)
@@ -132,11 +140,13 @@ def _num_ms(first_us: int, last_us: int) -> int:
     return count
 
 
-def _growing(group: Any, name: str, dtype: Any, chunk: int) -> Any:
+def growing(group: Any, name: str, dtype: Any, chunk: int) -> Any:
+    """Return a new column of `group` with no entry yet, to be written by `append`."""
     return group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(chunk,), **_compression())
 
 
-def _append(column: Any, values: NDArray[Any]) -> None:
+def append(column: Any, values: NDArray[Any]) -> None:
+    """Write `values` to the end of a column."""
     start = len(column)
     column.resize((start + len(values),))
     column[start:] = values
@@ -149,7 +159,7 @@ def _compression() -> Mapping[str, Any]:
 def _write_track(group: Any, track: Track, check: Callable[[], None]) -> None:
     """Write `times` and `data`: one data set (N, ...), or one per entry where entries differ in shape or dtype."""
     if classes := getattr(track, CLASSES, ()):
-        _write_text(group, CLASSES, json.dumps(list(classes)))
+        write_text(group, CLASSES, json.dumps(list(classes)))
     times = np.asarray(track.times, np.int64)
     group.create_dataset("times", data=times)
     if not len(times):

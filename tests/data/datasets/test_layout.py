@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from eventfm.data.datasets.layout import Tree, doubled, gaps
 
@@ -24,6 +27,19 @@ def test_a_tree_lists_files_whatever_their_depth_and_follows_links_once(tmp_path
         ("7", "link/7.bin"),
     ]
     assert tree.archives == ("x.zip",)
+
+
+def test_a_file_costs_no_question_to_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c/d"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(40):
+            (tmp_path / name / f"{number}.bin").touch()
+    asked: list[str] = []
+    plain = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, *a, **k: asked.append(str(path)) or plain(path, *a, **k))
+    assert len(Tree.of(tmp_path).files) == 120
+    assert not [path for path in asked if path.endswith(".bin")]
+    assert len(asked) < 20
 
 
 def test_gaps_are_named_one_by_one_or_as_a_folder() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 import signal
 import sys
@@ -9,13 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 from fixtures import nmnist
 
+from eventfm.data.collection import open_collection
 from eventfm.data.datasets import storing
 from eventfm.data.datasets.card import DatasetError
 from eventfm.data.datasets.notes import NOTES, pointer
-from eventfm.data.datasets.opening import locate
+from eventfm.data.datasets.opening import locate, open_dataset
 from eventfm.data.datasets.storing import Stored, store_dataset
 from eventfm.data.pool import Outcome, WorkerDiedError, run_here, run_in_processes, run_on_ray
 from eventfm.io import WriteError, open_recording
@@ -69,6 +74,39 @@ def test_stores_and_table(root: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*eventfm datasets check")
+def test_what_is_prepared_reads_as_the_folder_does(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "out")
+    folder = open_dataset("n-mnist", root)
+    packed = open_collection(tmp_path / "out", labels=tmp_path / "out/labels.csv")
+    assert packed.classes == ("0", "5", "7")  # those that occur; the folder's are of the whole set
+    assert [(e.split, packed.classes[e.label or 0], e.fold) for e in packed.entries] == [
+        (e.split, folder.classes[e.label or 0], e.fold) for e in folder.entries
+    ]
+    assert [e.fingerprint for e in packed.entries] == [e.fingerprint for e in folder.entries]
+    for ours, theirs in zip(pickle.loads(pickle.dumps(packed.entries)), folder.entries, strict=True):
+        one, other = ours.recording, theirs.recording
+        assert (one.num_events, one.t_range, one.sensor) == (other.num_events, other.t_range, other.sensor)
+        first, last = one.t_range
+        middle = (first + last) // 2
+        for t0, t1 in ((first, last + 1), (middle, last), (first, middle), (middle, middle + 10)):
+            for name in "xytp":
+                np.testing.assert_array_equal(getattr(one.events(t0, t1), name), getattr(other.events(t0, t1), name))
+
+
+def test_small_samples_lie_side_by_side(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(root, tmp_path / "out")
+    with h5py.File(tmp_path / "out/samples-00001.h5") as file:
+        assert file["packed/ids"][()].tolist() == [b"train-5-00001", b"train-5-00004"]
+        assert len(file["packed/events/t"]) == 800
+    monkeypatch.setattr(storing, "PACKED_EVENTS", 399)
+    prepare(root, tmp_path / "apart")
+    with h5py.File(tmp_path / "apart/samples-00001.h5") as file:
+        assert list(file["recordings"]) == ["train-5-00001", "train-5-00004"]
+        assert "packed" not in file
+    assert table(tmp_path / "apart") == table(tmp_path / "out")
+
+
 def test_the_same_again_does_nothing(root: Path, tmp_path: Path) -> None:
     prepare(root, tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -102,6 +140,44 @@ def test_a_run_that_was_stopped_goes_on(root: Path, tmp_path: Path) -> None:
     assert asked == NAMES[4:]  # both stores were finished before the stop was heard
     assert {name: whole[name] for name in half} == half
     assert made.num_samples == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to kill on this system")
+def test_a_run_that_was_killed_while_it_wrote_loses_the_store_that_it_wrote(root: Path, tmp_path: Path) -> None:
+    located, order = locate("n-mnist", root), []
+    child = os.fork()
+    if child == 0:
+        plain = storing.save_recordings
+
+        def deadly(path: Path, recordings: Any, *rest: Any, **more: Any) -> Path:
+            def until_killed() -> Any:
+                for number, pair in enumerate(recordings):
+                    yield pair
+                    if path.name == "samples-00001.h5" and number == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            return plain(path, until_killed(), *rest, **more)
+
+        storing.save_recordings = deadly  # type: ignore[assignment]
+        store_dataset(located, tmp_path / "out", run_here)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    kept = contents(tmp_path / "out")
+    assert list(kept) == ["samples-00000.h5"]
+    assert len(list((tmp_path / "out").glob(".samples-00001.h5.*.part"))) == 1
+
+    def watched(work: Any, tasks: Any, tick: Any) -> Any:
+        order.extend(sample.name for task in tasks for sample in task.samples)
+        return run_here(work, tasks, tick)
+
+    made = prepare(root, tmp_path / "out", watched)
+    assert order == NAMES[2:]
+    assert (made.num_samples, made.num_written) == (4, 2)
+    assert contents(tmp_path / "out")["samples-00000.h5"] == kept["samples-00000.h5"]
+    assert not list((tmp_path / "out").glob(".samples*"))
+    assert [entry.name for entry in open_collection(tmp_path / "out", labels=tmp_path / "out/labels.csv").entries] == [
+        line.split(",")[0] for line in table(tmp_path / "out")[1:]
+    ]
 
 
 def test_a_store_that_is_half_done_is_made_again(root: Path, tmp_path: Path) -> None:
@@ -148,6 +224,65 @@ def test_damaged_files_are_left_out_named_and_tried_again(root: Path, tmp_path: 
     assert {n: after[n] for n in before if n.endswith(".h5")} == {n: before[n] for n in before if n.endswith(".h5")}
 
 
+def test_a_sample_that_cannot_be_opened_does_not_cost_the_others_their_turn(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storing, "_LARGEST_COUNT", 4)
+    located = locate("n-mnist", root)
+    (root / "Train/5/00004.bin").write_bytes(b"abc")
+    (root / "Train/0/00002.bin").unlink()
+    asked: list[str] = []
+    plain = storing._opened
+    monkeypatch.setattr(storing, "_opened", lambda *a: asked.append(a[2].name) or plain(*a))
+    made = store_dataset(located, tmp_path / "out", run_here)
+    assert asked == NAMES
+    assert sorted(made.failed) == ["train/0/00002", "train/5/00004"]
+    assert made.num_samples == 2
+
+
+def test_a_sample_that_cannot_be_read_on_is_left_out(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = storing._opened
+
+    def opened(dataset: Any, order: Any, sample: Any) -> Any:
+        recording = plain(dataset, order, sample)
+        if sample.name == "train/5/00001":
+            recording.events_by_index = broken
+        return recording
+
+    def broken(start: int, stop: int) -> Any:
+        raise ValueError("cut off\nin the middle")
+
+    monkeypatch.setattr(storing, "_opened", opened)
+    made = prepare(root, tmp_path / "out")
+    assert made.failed == {"train/5/00001": "cut off"}
+    assert made.num_samples == 3
+
+
+def test_a_fault_that_is_of_no_sample_ends_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "Train/0/00002.bin").write_bytes(b"abc")
+
+    def refused(path: Path, recordings: Any, *rest: Any, **more: Any) -> Path:
+        list(recordings)
+        raise ValueError("the store is to blame")
+
+    monkeypatch.setattr(storing, "save_recordings", refused)
+    with pytest.raises(ValueError, match="the store is to blame"):
+        prepare(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("smallest", "files"), [(1, 2), (3, 2), (250, 1)])
+def test_few_samples_make_work_for_several_processes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smallest: int, files: int
+) -> None:
+    monkeypatch.setattr(storing, "_LARGEST_COUNT", 2000)
+    monkeypatch.setattr(storing, "_FILES_AIMED_AT", 2)
+    monkeypatch.setattr(storing, "_SMALLER_COUNT", smallest)
+    prepare(root, tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.h5"))) == files
+
+
 def test_nothing_that_can_be_read_is_an_error(root: Path, tmp_path: Path) -> None:
     for file in root.rglob("*.bin"):
         file.write_bytes(b"abc")
@@ -162,7 +297,7 @@ def test_a_worker_that_dies_takes_one_sample_with_it(root: Path, tmp_path: Path)
     def deadly(work: Any, tasks: Any, tick: Any) -> Any:
         for task in tasks:
             if not task.lost and task.number == 0:
-                pointer(tmp_path / "out", task.file).write_text("train/0/00002")
+                pointer(tmp_path / "out", task.file).write_text("test/7/00001\ntrain/0/00002\n")
                 (tmp_path / "out" / f".{task.file}.1-a.part").write_bytes(b"half")
                 deaths.append(task.file)
                 yield Outcome(task, error=WorkerDiedError("its process was ended by SIGKILL"))

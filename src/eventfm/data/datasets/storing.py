@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from eventfm.data.corpus import Runner
 from eventfm.data.datasets.card import DatasetError
@@ -34,8 +34,14 @@ from eventfm.events import OnError
 from eventfm.io import WriteError, save_recordings
 from eventfm.protocols import Recording
 
-_LARGEST_BYTES, _LARGEST_COUNT = 1 << 26, 500
+PACKED_EVENTS = 1 << 18
+"""Samples of at most so many events, without tracks, share the columns of their store (`io.store_packing`)."""
+_LARGEST_BYTES, _LARGEST_COUNT = 1 << 27, 2000
 """Of what files a store is made at most, and of how many samples."""
+_SMALLER_COUNT, _FILES_AIMED_AT = 250, 16
+"""Where there are fewer samples, a store may have fewer, so that there is work for several processes."""
+_SAID_EVERY = 16
+"""Samples after which a process says how far it is."""
 
 
 @dataclass
@@ -81,7 +87,8 @@ def store_dataset(
     """Write the samples of a data set into stores `samples-00000.h5`, ... in `out`, with `labels.csv`.
 
     A store appears as a whole, and is never made or changed again: a run that was stopped, a folder that has grown, or
-    samples that failed make further stores. What is read then is `data=OUT data.labels=OUT/labels.csv`.
+    samples that failed make further stores. What is read then is `data=OUT data.labels=OUT/labels.csv`. Samples of at
+    most `PACKED_EVENTS` events lie side by side in their store, which a million of small ones need.
 
     Args:
         located: What is to be prepared.
@@ -109,6 +116,7 @@ def store_dataset(
         made = names_made(notes, sizes, target)
         todo = [sample for sample in samples if sample.name not in made]
         shards = _shards(todo, sizes, 1 + max((int(Path(note.file).stem[-5:]) for note in notes), default=-1))
+        del notes  # of a million samples they are large, and read again in the end
         progress(len(samples) - len(todo))
         _run(order, shards, run, lambda num_done: progress(len(samples) - len(todo) + num_done))
         return _written(located, order, len(made))
@@ -117,10 +125,14 @@ def store_dataset(
 def _run(order: _Order, shards: list[_Shard], run: Runner, progress: Callable[[int], None]) -> None:
     waiting = deque(shards)
     done: dict[int, int] = {}
+    total = 0
 
     def tick(value: tuple[int, int]) -> None:
-        done[value[0]] = value[1]
-        progress(sum(done.values()))
+        nonlocal total
+        number, count = value
+        total += count - done.get(number, 0)
+        done[number] = count
+        progress(total)
 
     while waiting:
         again: list[_Shard] = []
@@ -136,7 +148,9 @@ def _run(order: _Order, shards: list[_Shard], run: Runner, progress: Callable[[i
 
 
 def _make(order: _Order, shard: _Shard, tick: Tick) -> None:
-    """Write a store and then its note; a sample that cannot be read is left out, and the store begun anew without it.
+    """Write a store and then its note.
+
+    A sample that cannot be opened is left out; for one that cannot be read on, the store is begun anew without it.
 
     Raises:
         WriteError: The system refused to write.
@@ -145,45 +159,65 @@ def _make(order: _Order, shard: _Shard, tick: Tick) -> None:
     failed = dict(shard.lost)
     reading = ""
 
-    def recordings(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Recording]]:
+    def recordings(rows: list[dict[str, Any]], word: BinaryIO) -> Iterator[tuple[str, Recording]]:
         nonlocal reading
-        for number, sample in enumerate(shard.samples):
-            if sample.name in failed:
-                continue
-            reading = sample.name
-            _point_at(order, shard, reading)
-            recording = _opened(dataset, order, sample)
-            identifier = sample.name.replace("/", "-")
-            rows.append(
-                {
-                    "name": sample.name,
-                    "path": f"{shard.file}::{identifier}",
-                    "label": "" if sample.label is None else dataset.card.classes[sample.label],
-                    "split": sample.split,
-                    "fold": "" if sample.fold is None else sample.fold,
-                    "num_events": recording.num_events,
-                    "num_bytes": _source_bytes(order.root, sample),
-                }
-            )
-            yield identifier, recording
-            tick((shard.number, number + 1))
+        for number, sample in enumerate(shard.samples, 1):
+            if sample.name not in failed:
+                reading = sample.name
+                _leave(word, order, reading)
+                try:
+                    recording = _opened(dataset, order, sample)
+                except (ValueError, _UnreadableError) as error:
+                    failed[reading] = _in_a_line(error)
+                else:
+                    identifier = reading.replace("/", "-")
+                    rows.append(_row(dataset, order, sample, f"{shard.file}::{identifier}", recording.num_events))
+                    yield identifier, recording
+            if not number % _SAID_EVERY:
+                tick((shard.number, number))
+        if not rows:
+            raise _NothingReadError
 
-    while True:
-        rows: list[dict[str, Any]] = []
-        if len(failed) == len(shard.samples):
-            break
-        provenance = {"dataset": order.dataset, "licence": dataset.card.licence, "citation": dataset.card.citation}
-        try:
-            save_recordings(order.out / shard.file, recordings(rows), provenance, overwrite=True)
-            break
-        except (ValueError, _UnreadableError) as error:
-            failed[reading] = str(error).splitlines()[0] if str(error) else type(error).__name__
-    size = (order.out / shard.file).stat().st_size if rows else 0
-    write_note(order.out, Note(shard.file, size, rows, failed))
+    target = order.out / shard.file
+    provenance = {"dataset": order.dataset, "licence": dataset.card.licence, "citation": dataset.card.citation}
+    rows: list[dict[str, Any]] = []
+    with _word(order, shard) as word:
+        while True:
+            rows = []
+            try:
+                save_recordings(target, recordings(rows, word), provenance, overwrite=True, pack_up_to=PACKED_EVENTS)
+                break
+            except _NothingReadError:
+                break
+            except (ValueError, _UnreadableError) as error:
+                if reading in failed:  # it is not to blame, and to leave it out again would help nobody
+                    raise
+                failed[reading] = _in_a_line(error)
+    write_note(order.out, Note(shard.file, target.stat().st_size if rows else 0, rows, failed))
 
 
 class _UnreadableError(Exception):
     """Says that a file of a sample is gone: no fault of the system that writes."""
+
+
+class _NothingReadError(Exception):
+    """Says that no sample of a store can be read, so that none is made."""
+
+
+def _in_a_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _row(dataset: Dataset, order: _Order, sample: Sample, path: str, num_events: int) -> dict[str, Any]:
+    return {
+        "name": sample.name,
+        "path": path,
+        "label": "" if sample.label is None else dataset.card.classes[sample.label],
+        "split": sample.split,
+        "fold": "" if sample.fold is None else sample.fold,
+        "num_events": num_events,
+        "num_bytes": _source_bytes(order.root, sample),
+    }
 
 
 def _opened(dataset: Dataset, order: _Order, sample: Sample) -> Recording:
@@ -200,18 +234,26 @@ def _without_the_culprit(order: _Order, shard: _Shard, error: WorkerDiedError) -
         DatasetError: Nobody knows which, so that it would end in the same way again.
     """
     try:
-        name = pointer(order.out, shard.file).read_text(encoding="utf-8")
-    except OSError:
+        name = pointer(order.out, shard.file).read_text(encoding="utf-8").splitlines()[-1]
+    except (OSError, IndexError):
         name = ""
     if name in shard.lost or name not in {sample.name for sample in shard.samples}:
         raise DatasetError(f"{order.out / shard.file} could not be made, and no sample is to blame: {error}")
     return shard._replace(lost={**shard.lost, name: str(error)})
 
 
-def _point_at(order: _Order, shard: _Shard, name: str) -> None:
-    """Leave a word of which sample is being read, for the case that it ends this process."""
+def _word(order: _Order, shard: _Shard) -> BinaryIO:
+    """Return the file that says which sample is being read, for the case that it ends this process: its last line."""
     try:
-        pointer(order.out, shard.file).write_text(name, encoding="utf-8")
+        # Lines are added: a file that is begun anew for each sample goes to the disk each time.
+        return pointer(order.out, shard.file).open("ab", buffering=0)
+    except OSError as error:
+        raise WriteError(f"could not write into {order.out}: {error}") from error
+
+
+def _leave(word: BinaryIO, order: _Order, name: str) -> None:
+    try:
+        word.write(f"{name}\n".encode())
     except OSError as error:
         raise WriteError(f"could not write into {order.out}: {error}") from error
 
@@ -221,9 +263,10 @@ def _shards(samples: list[Sample], sizes: Mapping[str, int], first: int) -> list
     held: list[Sample] = []
     sharing = Counter(sample.files[0] for sample in samples)
     num_bytes = 0
+    most = min(max(-(-len(samples) // _FILES_AIMED_AT), _SMALLER_COUNT), _LARGEST_COUNT)
     for sample in samples:
         more = sizes[sample.name] // sharing[sample.files[0]]
-        if held and (num_bytes + more > _LARGEST_BYTES or len(held) == _LARGEST_COUNT):
+        if held and (num_bytes + more > _LARGEST_BYTES or len(held) == most):
             shards.append(_Shard(first + len(shards), tuple(held)))
             held, num_bytes = [], 0
         held.append(sample)
