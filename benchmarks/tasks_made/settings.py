@@ -43,10 +43,10 @@ class Settings:
     distilled_lr: float = 2e-3
 
     steps: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(TASKS, 500) | {"segmentation": 400, "depth": 1_200}
+        default_factory=lambda: dict.fromkeys(TASKS, 500) | {"segmentation": 400, "depth": 1_000}
     )
     """Of fine-tuning, for each task."""
-    batch: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TASKS, 16) | {"recognition": 32})
+    batch: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TASKS, 16) | {"recognition": 32, "depth": 8})
     lr: float = 2e-3
     layer_decay: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TASKS, 0.75) | {"flow": 1.0})
     """Rate of a layer of the network by that of the next, of fine-tuning."""

@@ -169,3 +169,21 @@ def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path) -> None:
     rig.calibration.write_text("- 1\n")
     with pytest.raises(CalibrationError, match=r"intrinsics and extrinsics in .*got list"):
         dsec_warp(rig.calibration, None)
+
+
+def test_what_a_lens_cannot_see_is_not_seen() -> None:
+    """With k1 = -0.2 alone r (1 - 0.2 r^2) is largest, 0.860663, at r = sqrt(5/3): no further out is anything drawn."""
+    camera = Camera.of((100, 100, 150, 150), (301, 301), (-0.2, 0, 0, 0))
+    points = np.array([[1.2, 0, 1], [1.29, 0, 1], [1.3, 0, 1], [2, 0, 1]])
+    found = camera.project(points)[:, 0]
+    np.testing.assert_allclose(found[:2], [150 + 100 * 0.8544, 150 + 100 * 0.8606622], atol=1e-4)
+    assert np.isnan(found[2:]).all()  # the formula alone puts the last one at 190, in the middle of the picture
+    directions = camera.directions(np.array([[235.44, 150], [290, 150]]))
+    np.testing.assert_allclose(directions[0], [1.2, 0, 1], atol=1e-3)
+    assert np.isnan(directions[1, :2]).all()
+
+
+def test_a_disparity_that_is_not_known_means_far_away() -> None:
+    """z = 60 / (2 d - 4), as where the two cameras' centres differ; d = 0 would give a place behind the camera."""
+    to_depth = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 60.0], [0, 0, 2, -4.0]])
+    np.testing.assert_allclose(inverse_depth_of(np.array([[0.0, 5.0]]), to_depth), [[0, 0.1]])

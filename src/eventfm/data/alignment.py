@@ -26,7 +26,8 @@ _DSEC_CAMERAS = {"left": (0, 1), "right": (3, 2)}
 """Numbers of the event and the frame camera of either side."""
 DSEC_SITE = "https://dsec.ifi.uzh.ch/dsec-datasets/download/"
 M3ED_SITE = "https://m3ed.io/download/"
-_MOST_ROUNDS, _EXACT = 100, 1e-9
+_MOST_ROUNDS, _EXACT, _ALMOST = 100, 1e-9, 1e-4
+"""Rounds in which a lens is undone, and how far off the plane z = 1 a direction then is, or may be at most."""
 _M3ED_WARPS: WeakValueDictionary[bytes, FrameWarp] = WeakValueDictionary()
 
 
@@ -56,23 +57,37 @@ class Camera:
         return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
 
     def directions(self, positions: NDArray[Any]) -> Floats:
-        """Return where pixel positions (..., 2) look, (..., 3) with z = 1."""
+        """Return where pixel positions (..., 2) look, (..., 3) with z = 1; x and y NaN where the lens sees nothing."""
         focal, centre = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
         seen = (np.asarray(positions, np.float64) - centre) / focal
         plane = seen
         # A lens has no inverse in closed form; what it still leaves is taken off again and again.
-        for _ in range(_MOST_ROUNDS):
-            rest = seen - self._bent(plane)
-            plane = plane + rest
-            if np.abs(rest).max() < _EXACT:
-                break
+        with np.errstate(over="ignore", invalid="ignore"):  # of what the lens cannot see it grows and grows
+            for _ in range(_MOST_ROUNDS):
+                rest = seen - self._bent(plane)
+                plane = plane + rest
+                if np.abs(rest).max() < _EXACT:
+                    break
+        plane = np.where((np.abs(rest) < _ALMOST).all(axis=-1, keepdims=True), plane, np.nan)
         return np.concatenate([plane, np.ones((*plane.shape[:-1], 1))], axis=-1)
 
     def project(self, points: Floats) -> Floats:
-        """Return the pixel positions (..., 2) of points (..., 3) in the camera's frame; NaN behind the camera."""
+        """Return the pixel positions (..., 2) of points (..., 3) in the camera's frame.
+
+        They are NaN behind the camera, and beyond where the model of the lens folds back into the picture.
+        """
         z = points[..., 2:]
         plane = points[..., :2] / np.where(z > 0, z, np.nan)
+        plane = np.where((plane**2).sum(axis=-1, keepdims=True) < self._widest, plane, np.nan)
         return self._bent(plane) * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
+
+    @cached_property
+    def _widest(self) -> float:
+        """The squared radius on the plane z = 1 from which on the lens would draw what is further out further in."""
+        k1, k2 = self.distortion[:2]
+        # Where d/dr r (1 + k1 r^2 + k2 r^4) is 0.
+        roots = np.roots([5 * k2, 3 * k1, 1])
+        return float(min((root.real for root in roots if abs(root.imag) < _EXACT and root.real > 0), default=np.inf))
 
     def _bent(self, plane: Floats) -> Floats:
         """Return where the lens puts points (..., 2) of the plane z = 1 (Brown's radial and tangential model)."""
@@ -227,8 +242,12 @@ def dsec_warp(
 
 
 def inverse_depth_of(disparity: NDArray[Any], to_depth: Floats) -> Floats:
-    """Return 1 / z (H, W), 1/m, of a disparity in pixels by OpenCV's matrix Q (4, 4): z = Q23 / (Q32 d + Q33)."""
-    return np.asarray((to_depth[3, 2] * disparity + to_depth[3, 3]) / to_depth[2, 3], np.float64)
+    """Return 1 / z (H, W), 1/m, of a disparity in pixels by OpenCV's matrix Q (4, 4): z = Q23 / (Q32 d + Q33).
+
+    It is 0, infinitely far away, where the disparity is 0, which means that it is not known.
+    """
+    inverse = (to_depth[3, 2] * disparity + to_depth[3, 3]) / to_depth[2, 3]
+    return np.where(np.asarray(disparity) > 0, inverse, 0.0).astype(np.float64)
 
 
 def read_rectify_map(path: str | Path) -> NDArray[np.float32]:

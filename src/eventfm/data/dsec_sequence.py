@@ -9,7 +9,9 @@ already (DSEC-Detection) and are taken first; and the times of frames, microseco
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,18 @@ def find_sequences(root: Path) -> tuple[str, ...]:
     return tuple("" if folder == root else folder.relative_to(root).as_posix() for folder in found)
 
 
+class Parts(NamedTuple):
+    """The files of a sequence."""
+
+    events: Path
+    pictures: Sequence[Path]
+    times: Path
+    """Of the pictures: start and end of each exposure, or one time of each."""
+    calibration: Path | None = None
+    """What pictures are warped by; None where they were warped already."""
+    rectify_map: Path | None = None
+
+
 def open_sequence(folder: Path, on_error: OnError = "raise") -> Recording:
     """Return one sequence, its track `frames` pixel by pixel that of the event camera, but for parallax.
 
@@ -57,26 +71,42 @@ def open_sequence(folder: Path, on_error: OnError = "raise") -> Recording:
     pictures = _pictures(folder)
     if not pictures:
         raise FormatError(f"expected pictures in {folder / 'images/left/rectified'}; download them from {DSEC_SITE}")
-    times = _times(folder)
-    if len(times) != len(pictures):
-        raise FormatError(
-            f"expected a picture for each of {len(times)} timestamps in {folder / 'images'}, got {len(pictures)} in "
-            f"{pictures[0].parent.name}; were they all unpacked?"
-        )
-    frames: Track = PictureTrack(times, pictures)
-    sensor = open_file(folder / _EVENTS, None, on_error).sensor
+    events = folder / _EVENTS
+    parts = Parts(events, pictures, _list_of_times(folder))
     if pictures[0].parent.name == "rectified":
-        events = folder / "events/left"
-        warp = dsec_warp(folder / "calibration/cam_to_cam.yaml", events / "rectify_map.h5")
+        parts = parts._replace(
+            calibration=folder / "calibration/cam_to_cam.yaml", rectify_map=events.with_name("rectify_map.h5")
+        )
+    return open_parts(parts, on_error)
+
+
+def open_parts(parts: Parts, on_error: OnError = "raise") -> Recording:
+    """Return `open_sequence` of files that lie anywhere.
+
+    Raises:
+        CalibrationError: A calibration is missing, or does not fit the events or frames.
+        FormatError: Timestamps do not fit the pictures, or the events are damaged.
+        WindowError: Frames that were warped already are not as large as the sensor.
+    """
+    times = _times(parts.times)
+    if len(times) != len(parts.pictures):
+        raise FormatError(
+            f"expected a picture for each of {len(times)} timestamps in {parts.times}, got {len(parts.pictures)} in "
+            f"{parts.pictures[0].parent.name}; were they all unpacked?"
+        )
+    frames: Track = PictureTrack(times, parts.pictures)
+    sensor = open_file(parts.events, None, on_error).sensor
+    if parts.calibration is not None:
+        warp = dsec_warp(parts.calibration, parts.rectify_map)
         if warp.seen.shape != (sensor.height, sensor.width):
             raise CalibrationError(
-                f"expected {events / 'rectify_map.h5'} of {sensor.width}x{sensor.height} pixels, got "
+                f"expected {parts.rectify_map} of {sensor.width}x{sensor.height} pixels, got "
                 f"{warp.seen.shape[1]}x{warp.seen.shape[0]}; download it anew from {DSEC_SITE}"
             )
         frames = WarpedTrack(frames, warp)
     # A frame that does not fit is told before a run is begun.
     require_frame_size(sensor, frames.read(0).shape[:2])
-    return open_file(folder / _EVENTS, None, on_error, {"frames": frames})
+    return open_file(parts.events, None, on_error, {"frames": frames})
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -87,18 +117,25 @@ def _pictures(folder: Path) -> list[Path]:
     return []
 
 
-def _times(folder: Path) -> NDArray[np.int64]:
-    """Return the middle of each exposure, microseconds."""
+def _list_of_times(folder: Path) -> Path:
+    """Return the file with the times of frames, that of exposures where there is one."""
     exposures, unified = folder / "images/left/exposure_timestamps.txt", folder / "images/timestamps.txt"
     if exposures.is_file():
-        start, end = _numbers(exposures, 2).T
-        return np.asarray(start + (end - start) // 2, np.int64)
+        return exposures
     if unified.is_file():
-        return _numbers(unified, 1)[:, 0]
+        return unified
     raise FormatError(
         f"expected the times of frames in {exposures} or {unified}; download <sequence>_image_timestamps.txt from "
         f"{DSEC_SITE} and name it so"
     )
+
+
+def _times(path: Path) -> NDArray[np.int64]:
+    """Return the middle of each exposure, microseconds."""
+    if "exposure" not in path.name.lower():
+        return _numbers(path, 1)[:, 0]
+    start, end = _numbers(path, 2).T
+    return np.asarray(start + (end - start) // 2, np.int64)
 
 
 def _numbers(path: Path, columns: int) -> NDArray[np.int64]:

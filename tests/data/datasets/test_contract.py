@@ -146,7 +146,8 @@ def test_batches_of_its_task(name: str, written: Callable[[str], tuple[Path, Tru
     card = DATASETS.get(name).card
     collection = open_dataset(name, root).select("train")
     wanted = WANTED[card.task]
-    config = DataConfig.parse({"path": str(root), "window": card.window, "target": "none", "holdout": 0})
+    target = "frames" if card.task == "pretraining" else "none"
+    config = DataConfig.parse({"path": str(root), "window": card.window, "target": target, "holdout": 0})
     grid = VoxelGrid(num_bins=5)
     source = Source(collection.sensor, collection)
     made = build_samples(source, config, grid, VoxelGrid(num_bins=1), (24, 32), wanted=tuple({wanted, "seen"}))
@@ -154,6 +155,9 @@ def test_batches_of_its_task(name: str, written: Callable[[str], tuple[Path, Tru
     assert batch["input"].shape == (2, 5, 24, 32)
     assert batch["input"].any()
     assert 0 < batch["seen"].mean() <= 1
+    if card.task == "pretraining":
+        assert batch["target"].shape == (2, 1, 24, 32)
+        assert torch.isfinite(batch["target"]).all()
     shapes = {"label": (2,), "flow": (2, 2, 24, 32), "depth": (2, 1, 24, 32)}
     assert batch[wanted].shape == shapes.get(wanted, (2, 24, 32))
     assert batch[wanted].dtype == (torch.int64 if wanted in ("label", "semantic") else torch.float32)
@@ -218,6 +222,8 @@ def test_check_finds_what_is_wrong_and_no_more(name: str, written: Callable[[str
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_missing_is_named(name: str, folder: Callable[[str], tuple[Path, Truth]]) -> None:
     root, truth = folder(name)
+    if not truth.needed:
+        pytest.skip("the list of this set is not known")
     (root / truth.needed).unlink()
     with pytest.warns(UserWarning, match="eventfm datasets check"):
         left = open_dataset(name, root)

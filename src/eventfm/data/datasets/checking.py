@@ -45,9 +45,24 @@ class Report:
         return Counter(sample.split for sample in self.samples)
 
     @property
+    def maps(self) -> Mapping[str, int]:
+        """Labelled maps of each split that are there, of those splits whose samples tell without being opened."""
+        told: dict[str, int] = {}
+        untold = {sample.split for sample in self.samples if sample.entries is None}
+        for sample in self.samples:
+            if sample.entries is not None and sample.split not in untold:
+                told[sample.split] = told.get(sample.split, 0) + len(sample.entries)
+        return told
+
+    @property
     def complete(self) -> bool:
-        """Whether nothing is wrong, and as many samples are there as were published."""
-        return not self.problems and all(self.counts[split] == count for split, count in self.division.counts.items())
+        """Whether nothing is wrong, and as many samples and labelled maps are there as were published."""
+        published, maps = self.division, self.maps
+        return (
+            not self.problems
+            and all(self.counts[split] == count for split, count in published.counts.items())
+            and all(maps.get(split, count) == count for split, count in published.maps.items())
+        )
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -57,6 +72,10 @@ class Report:
             published = division.counts.get(split)
             beside = "no published number" if published is None else f"{published:,} published"
             out.append(f"  {split or 'in no split'}: {self.counts[split]:,} samples, {beside}")
+            if split in self.maps:
+                there, maps = self.maps[split], division.maps.get(split)
+                beside = "no published number" if maps is None else f"{maps:,} published"
+                out.append(f"    {there:,} labelled maps, {beside}")
         out.append(f"  list: {self._list()}")
         out.append(f"  opened {self.num_looked_at:,} samples with {self.num_events:,} events")
         for kind in dict.fromkeys(problem.kind for problem in self.problems):

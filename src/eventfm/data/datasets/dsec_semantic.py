@@ -8,7 +8,6 @@ archives of single sequences unpack.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,14 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eventfm.data.alignment import read_rectify_map
+from eventfm.data.datasets import dsec
 from eventfm.data.datasets.card import DatasetCard, Division
 from eventfm.data.datasets.contract import Dataset, Found, Problem, Sample
 from eventfm.data.datasets.layout import Tree
-from eventfm.data.datasets.views import Rectified
 from eventfm.events import OnError, Sensor
 from eventfm.io.contract import FormatError
-from eventfm.io.dsec import open_file
 from eventfm.io.recording import as_track_times
 from eventfm.protocols import Recording
 
@@ -33,10 +30,8 @@ SPLITS = {
 }
 _SENSOR = Sensor(640, 440, "DSEC rectified")
 _SEQUENCE = r"(?:^|/)(zurich_city_\d\d_[a-f])"
-_EVENTS = _SEQUENCE + r"[^/]*/(?:.*/)?events\.h5$"
 _TIMES = _SEQUENCE + r"(?:_semantic_timestamps|[^/]*/semantic/(?:left/)?(?:semantic_)?timestamps)\.txt$"
 _MASK = _SEQUENCE + r"[^/]*/(?:.*/)?{}classes/(?:data/)?(\d{{6}})\.png$"
-_RIGHT = re.compile(r"(?:^|[/_])right(?:$|[/_])", re.IGNORECASE)
 _SKIPPED = 6
 """Labels at the start of a sequence that ESS leaves out, for want of events before them."""
 _HOME_PAGE = "https://dsec.ifi.uzh.ch/dsec-semantic/"
@@ -59,7 +54,7 @@ _CLASSES = {
 
 def find(tree: Tree, division: Division, num_classes: int) -> Found:
     """Return a sample for each sequence that has all its parts; masks that are missing are named one by one."""
-    events = {m[1].lower(): file for m, file in tree.match(_EVENTS) if not _RIGHT.search(file)}
+    events = dsec.left_events(tree)
     times = {m[1].lower(): file for m, file in tree.match(_TIMES)}
     masks: dict[str, dict[int, str]] = {}
     for match, file in tree.match(_MASK.format(num_classes)):
@@ -67,7 +62,7 @@ def find(tree: Tree, division: Division, num_classes: int) -> Found:
     remedy = _CARDS[num_classes].download
     samples, problems = [], []
     for sequence, split in SPLITS.items():
-        rectify = _rectify_map(tree, events.get(sequence))
+        rectify = dsec.rectify_map_beside(tree, events.get(sequence))
         parts = {
             "events/left/events.h5": sequence in events,
             "events/left/rectify_map.h5": rectify is not None,
@@ -80,7 +75,7 @@ def find(tree: Tree, division: Division, num_classes: int) -> Found:
             continue
         assert rectify is not None
         try:
-            count, there = len(_read_times(tree.root / times[sequence])), masks[sequence]
+            count, there = len(dsec.read_times(tree.root / times[sequence])), masks[sequence]
         except FormatError as error:
             problems.append(Problem("damaged", times[sequence], str(error), remedy))
             continue
@@ -112,12 +107,9 @@ def open_sample(root: Path, sample: Sample, on_error: OnError, num_classes: int)
     """
     events, rectify, times, *masks = (root / file for file in sample.files)
     assert sample.entries is not None
-    recording = open_file(events, None, on_error)
-    places = read_rectify_map(rectify)
-    if places.shape[:2] != (recording.sensor.height, recording.sensor.width):
-        raise FormatError(f"{rectify}: expected a map of 640x480 pixels, got {places.shape[1]}x{places.shape[0]}")
-    taken = _read_times(times)[list(sample.entries)]
-    return Rectified(recording, places, _SENSOR, {"semantic": _Masks(taken, masks, _CLASSES[num_classes])})
+    taken = dsec.read_times(times)[list(sample.entries), 0]
+    tracks = {"semantic": _Masks(taken, masks, _CLASSES[num_classes])}
+    return dsec.open_rectified(events, rectify, on_error, tracks, _SENSOR)
 
 
 class _Masks:
@@ -149,26 +141,6 @@ class _Masks:
         return mask
 
 
-def _rectify_map(tree: Tree, events: str | None) -> str | None:
-    """Return `rectify_map.h5` in the folder of a file of events, whatever its case, if it is there."""
-    if events is None:
-        return None
-    wanted = str(PurePosixPath(events).with_name("rectify_map.h5")).lower()
-    return next((file for file in tree.files if file.lower() == wanted), None)
-
-
-def _read_times(path: Path) -> NDArray[np.int64]:
-    """Return the times of all masks of a sequence, microseconds.
-
-    Raises:
-        FormatError: A line is no whole number.
-    """
-    words = path.read_text(encoding="utf-8", errors="replace").split()
-    if not all(word.isdecimal() for word in words):
-        raise FormatError(f"{path.name}: expected a whole number of microseconds on every line")
-    return np.array(words, np.int64)
-
-
 def _card(num_classes: int) -> DatasetCard:
     classes = _CLASSES[num_classes]
     return DatasetCard(
@@ -179,11 +151,10 @@ def _card(num_classes: int) -> DatasetCard:
         camera="Prophesee Gen3.1, 640x480, left; rectified, without the 40 rows at the bottom",
         window={"by": "frame", "track": "semantic", "frame_at": "end"},
         units=f"class numbers from 0 to {num_classes - 1}, 255 where there is none; time in DSEC's microseconds",
-        licence="CC BY-SA 4.0",
+        licence=dsec.LICENCE,
         citation=(
             "Sun, Messikommer, Gehrig, Scaramuzza: ESS: Learning Event-based Semantic Segmentation from Still Images. "
-            "ECCV 2022. Gehrig, Aarents, Gehrig, Scaramuzza: DSEC: A Stereo Event Camera Dataset for Driving "
-            "Scenarios. IEEE RA-L 2021"
+            f"ECCV 2022. {dsec.CITATION}"
         ),
         home_page=_HOME_PAGE,
         download=(

@@ -33,9 +33,10 @@ division or of `data.division=NAME`. The test sequences of benchmarks are left o
 data.
 
 `check` names what is missing, damaged or there twice, file by file, and compares numbers and lists with the published
-ones. `prepare` works in parallel and goes on where it was stopped; a folder that has grown adds to what is there. Names
-of folders may be in any case, and lie as deep as an archive put them. This page is made from the cards
-(`data/datasets/page.py`).
+ones. `prepare` works in parallel and goes on where it was stopped; a folder that has grown adds to what is there.
+Samples of at most 262,144 events without tracks lie side by side in their store, so that a million of small ones make
+some thousand files. Names of folders may be in any case, and lie as deep as an archive put them. This page is made from
+the cards (`data/datasets/page.py`).
 """
 
 

@@ -16,6 +16,16 @@ DATASETS = Registry(
         "mvsec-depth": "eventfm.data.datasets.mvsec:DEPTH",
         "dsec-semantic-11": "eventfm.data.datasets.dsec_semantic:ELEVEN",
         "dsec-semantic-19": "eventfm.data.datasets.dsec_semantic:NINETEEN",
+        "dsec-flow": "eventfm.data.datasets.dsec_flow:DATASET",
+        "dsec-disparity": "eventfm.data.datasets.dsec_disparity:DATASET",
+        "ddd17-seg": "eventfm.data.datasets.ddd17_seg:DATASET",
+        "mvsec-pairs": "eventfm.data.datasets.mvsec_pairs:DATASET",
+        "m3ed-pairs": "eventfm.data.datasets.m3ed_pairs:DATASET",
+        "dsec-pairs": "eventfm.data.datasets.dsec_pairs:DATASET",
+        "ddd17-pairs": "eventfm.data.datasets.ddd_pairs:DDD17",
+        "ddd20-pairs": "eventfm.data.datasets.ddd_pairs:DDD20",
+        "visevent-pairs": "eventfm.data.datasets.visevent_pairs:VISEVENT",
+        "coesot-pairs": "eventfm.data.datasets.visevent_pairs:COESOT",
     },
 )
 """Each a `contract.Dataset`. Other packages add theirs under the entry point group `eventfm.dataset`."""
