@@ -10,6 +10,7 @@ has the frames, once the video of the folder is unpacked.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def open_folder(path: Path, sensor: Sensor | None, on_error: OnError) -> Searche
         FormatError: A file is damaged or cut off, or the index has no time for a picture.
     """
     sniff(path)
-    source = _Source(path)
+    source = EssEvents(path / _TIMES, path / _REST)
     size = find_sensor(source, sensor, _SENSOR)
     tracks: dict[str, Track] = {}
     if masks := _pictures(path / "segmentation_masks"):
@@ -63,17 +64,21 @@ def open_folder(path: Path, sensor: Sensor | None, on_error: OnError) -> Searche
     return SearchedRecording(source, "ess", size, on_error, tracks)
 
 
-class _Source:
-    """The columns of both files; nanoseconds are cut to whole microseconds."""
+class EssEvents:
+    """The columns of both files; nanoseconds are cut to whole microseconds.
 
-    def __init__(self, folder: Path) -> None:
-        self.name = str(folder)
-        self._times = NpyFile(folder / _TIMES, (np.int64, (1,)))
-        self._rest = NpyFile(folder / _REST, (np.int16, (3,)))
+    Raises:
+        FormatError: A file is cut off.
+    """
+
+    def __init__(self, times: Path, rest: Path) -> None:
+        self.name = str(times)
+        self._times = NpyFile(times, (np.int64, (1,)))
+        self._rest = NpyFile(rest, (np.int16, (3,)))
         shapes = self._times.shape, self._rest.shape
         if shapes != ((len(self), 1), (len(self), 3)):
             raise FormatError(
-                f"{folder}: expected {_TIMES} and {_REST} of shapes (N, 1) and (N, 3), got {shapes[0]} and "
+                f"{times}: expected {times.name} and {rest.name} of shapes (N, 1) and (N, 3), got {shapes[0]} and "
                 f"{shapes[1]}; is one cut off?"
             )
 
@@ -132,14 +137,22 @@ def _track(folder: Path, pictures: dict[int, Path]) -> PictureTrack:
     index = next((folder / name for name in _INDICES if (folder / name).is_file()), None)
     if index is None:
         raise FormatError(f"{folder}: expected {_INDICES[0]} with the times of {len(pictures)} pictures")
+    return PictureTrack(picture_times(index, list(pictures)), list(pictures.values()))
+
+
+def picture_times(index: Path, numbers: Sequence[int]) -> NDArray[np.int64]:
+    """Return the times of pictures by their numbers, microseconds: that of picture n stands in row n - 1 of the index.
+
+    Raises:
+        FormatError: The index is damaged, or has no time for one of them.
+    """
     table = NpyFile(index)
     if len(table.shape) != 2 or not table.shape[1] or table.dtype.kind not in "iu":
         raise FormatError(f"{index}: expected rows of whole numbers, got {table.dtype} of shape {table.shape}")
-    first, last = min(pictures), max(pictures)
+    first, last = min(numbers), max(numbers)
     if first < 1 or last > len(table):
         raise FormatError(f"{index}: expected times of pictures {first} to {last}, got 1 to {len(table)}")
-    times = table[:][np.array(list(pictures)) - 1, 0] // _NS
-    return PictureTrack(times, list(pictures.values()))
+    return np.asarray(table[:][np.asarray(numbers) - 1, 0] // _NS, np.int64)
 
 
 READER = Reader(sniff, open_folder)

@@ -58,7 +58,7 @@ def test_any_index_will_do_and_one_that_is_too_short_is_refused(root: Path) -> N
     (folder / "index_50ms.npy").rename(folder / "index_250ms.npy")
     np.testing.assert_array_equal(recording(root).tracks["semantic"].times, expected)
     np.save(folder / "index_250ms.npy", np.load(folder / "index_250ms.npy")[:7])
-    with pytest.raises(FormatError, match="expected times of frames 2 to 8, got 1 to 7"):
+    with pytest.raises(FormatError, match="expected times of pictures 2 to 8, got 1 to 7"):
         _ = recording(root).tracks
     np.save(folder / "index_250ms.npy", np.zeros((9, 3)))
     with pytest.raises(FormatError, match="expected rows of whole numbers"):
@@ -69,7 +69,7 @@ def test_events_that_do_not_fit_each_other_are_refused(root: Path) -> None:
     file = root / TRAIN / "events.dat.xyp"
     file.write_bytes(file.read_bytes()[:-6])
     (problem,) = [problem for problem in check(locate("ddd17-seg", root)).problems if problem.kind == "damaged"]
-    assert "3,000 events and events.dat.xyp 2,999; is one cut off?" in problem.what
+    assert "got (3000, 1) and (2999, 3); is one cut off?" in problem.what
 
 
 @pytest.mark.parametrize(

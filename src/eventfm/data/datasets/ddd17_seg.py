@@ -10,17 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eventfm.data.datasets.card import DatasetCard, DatasetError, Division
 from eventfm.data.datasets.contract import Dataset, Found, Problem, Sample
 from eventfm.data.datasets.layout import Tree
 from eventfm.data.datasets.views import Rectified
 from eventfm.events import OnError, Sensor
-from eventfm.io.columns import Columns, file_columns
-from eventfm.io.contract import FormatError
-from eventfm.io.ess import CLASSES, MaskTrack
-from eventfm.io.npy_columns import NpyFile
+from eventfm.io.ess import CLASSES, EssEvents, MaskTrack, picture_times
 from eventfm.io.recording import PictureTrack
 from eventfm.io.searched import SearchedRecording
 from eventfm.protocols import Recording
@@ -34,7 +30,6 @@ _PACKED = r"(?:^|/)(dir\d+)/segmentation_masks\.zip$"
 _EV_SEGNET = r"(?:^|/)rec\d+_export_[\d.]+\.(?:png|npy)$"
 _INDICES = tuple(f"index/index_{length}ms.npy" for length in (50, 10, 250))
 """All have the same times."""
-_NS = 1000
 
 
 def find(tree: Tree, division: Division) -> Found:
@@ -85,49 +80,13 @@ def open_sample(root: Path, sample: Sample, on_error: OnError) -> Recording:
         FormatError: A file is damaged or cut off, or the index has no time for a mask.
     """
     times, rest, index, *masks = (root / file for file in sample.files)
-    recording = SearchedRecording(_Events(times, rest), "ess", _CAMERA, on_error)
-    pictures = PictureTrack(_times(index, sample), masks)
+    recording = SearchedRecording(EssEvents(times, rest), "ess", _CAMERA, on_error)
+    assert sample.entries is not None
+    pictures = PictureTrack(picture_times(index, sample.entries), masks)
     rows, columns = np.mgrid[: _CAMERA.height, : _CAMERA.width]
     # Nothing is moved; what lies below the rows that are labelled is left out.
     places = np.stack([columns, rows], axis=-1).astype(np.float32)
     return Rectified(recording, places, _SENSOR, {"semantic": MaskTrack(pictures, _SENSOR)})
-
-
-class _Events:
-    """The columns of both files of events; nanoseconds are cut to whole microseconds."""
-
-    def __init__(self, times: Path, rest: Path) -> None:
-        self.name = str(times)
-        self._times = NpyFile(times, (np.int64, (1,)))
-        self._rest = NpyFile(rest, (np.int16, (3,)))
-        if len(self._times) != len(self._rest):
-            raise FormatError(
-                f"{times} has {len(self._times):,} events and {rest.name} {len(self._rest):,}; is one cut off?"
-            )
-
-    def __len__(self) -> int:
-        return len(self._times)
-
-    def read(self, start: int, stop: int) -> Columns:
-        """Return events `start` to `stop`."""
-        x, y, p = self._rest[start:stop].T
-        return file_columns({"x": x, "y": y, "t": self._times[start:stop].reshape(-1) // _NS, "p": p}, self.name, "us")
-
-    def time(self, i: int) -> int:
-        """Return the time of event `i` in microseconds."""
-        return int(self._times[i].item()) // _NS
-
-
-def _times(path: Path, sample: Sample) -> NDArray[np.int64]:
-    """Return the times of a sample's masks, microseconds: that of frame n stands in row n - 1."""
-    assert sample.entries is not None
-    table = NpyFile(path)
-    if len(table.shape) != 2 or not table.shape[1] or table.dtype.kind not in "iu":
-        raise FormatError(f"{path}: expected rows of whole numbers, got {table.dtype} of shape {table.shape}")
-    first, last = sample.entries[0], sample.entries[-1]
-    if first < 1 or last > len(table):
-        raise FormatError(f"{path}: expected times of frames {first} to {last}, got 1 to {len(table)}")
-    return np.asarray(table[:][np.asarray(sample.entries) - 1, 0] // _NS, np.int64)
 
 
 CARD = DatasetCard(
