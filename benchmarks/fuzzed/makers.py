@@ -17,9 +17,11 @@ import rosbag_files as ros
 import scipy.io
 
 from eventfm.events import Events, Sensor
-from eventfm.io import ArrayRecording, ArrayTrack
+from eventfm.io import ArrayRecording, ArrayTrack, save_recordings
 from eventfm.io.writers import WRITERS
 
+PACKED, PACKED_ID = "packed.h5", "only"
+"""A native store of recordings side by side, and the one in it."""
 _CODINGS: dict[str, Callable[..., bytes]] = {
     "evt2": prophesee.evt2,
     "evt21": prophesee.evt21,
@@ -63,6 +65,7 @@ def _encoder(module: str, name: str) -> Any:
 
 def _store(folder: Path) -> None:
     WRITERS.get("eventfm")(folder / "ours.h5", _recording(_events()))
+    save_recordings(folder / PACKED, {PACKED_ID: ArrayRecording(_events())}, pack_up_to=1000)
 
 
 def _aedat4(folder: Path) -> None:

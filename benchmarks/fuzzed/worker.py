@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from fuzzing import REFUSED, TREATMENTS, most_bytes, mutated, read_all
 
+from fuzzed.makers import PACKED, PACKED_ID
 from fuzzed.samples import header_of, lay_out
 
 BROKEN = "broken"
@@ -70,9 +71,9 @@ def work(job: Job, out: Connection) -> None:
         faulthandler.enable(log)
         samples = lay_out(job.case, job.samples)
         for sample in samples:  # imports and compiles what there is
-            read_all(sample, np.random.default_rng(0), job.case, "sort")
+            read_all(recording_in(sample), np.random.default_rng(0), job.case, "sort")
             with suppress(*REFUSED):
-                read_all(sample, np.random.default_rng(0), None, "sort")
+                read_all(recording_in(sample), np.random.default_rng(0), None, "sort")
         limit = _kilobytes("VmSize") * 1024 + ROOM
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         out.send([sample.name for sample in samples])
@@ -92,7 +93,7 @@ def try_file(job: Job, samples: list[Path], number: int, place: Path) -> Outcome
     kind, detail = "read", ""
     before, began = _from_here(), time.perf_counter()
     try:
-        read_all(damaged.path, rng, None if by_content else job.case, on_error)
+        read_all(recording_in(damaged.path), rng, None if by_content else job.case, on_error)
     except REFUSED as error:
         kind = type(error).__name__
     except (SystemExit, KeyboardInterrupt):
@@ -105,6 +106,11 @@ def try_file(job: Job, samples: list[Path], number: int, place: Path) -> Outcome
     (shutil.rmtree if damaged.path.is_dir() else Path.unlink)(damaged.path)
     told = f"{damaged.said}; {'by content' if by_content else job.case}, on_error={on_error}\n{detail}"
     return Outcome(number, kind, seconds, peak, told if kind == BROKEN else "")
+
+
+def recording_in(sample: Path) -> Path:
+    """Return how a sample is opened: of a store of several recordings, by the name of the only one."""
+    return sample.with_name(f"{sample.name}::{PACKED_ID}") if sample.name.endswith(PACKED) else sample
 
 
 def damage(samples: list[Path], number: int, rng: np.random.Generator, place: Path) -> Damaged:
