@@ -76,9 +76,9 @@ def _page(
         f"Small-scale results: worlds of a floor, a wall and one thing ({', '.join(settings.shapes)}) before a sensor "
         f"of {width}x{height} pixels, {settings.num_labelled} with labels (eight of ten to learn from, one to choose "
         f"the step, one to test) and {settings.num_unlabelled} others to pretrain on; one network, "
-        f"{settings.backbone}, for all rows. Seeds {list(settings.seeds)}: mean ± standard deviation, in brackets 95 % "
-        "bootstrap intervals over test recordings, seeds pooled. Differences are paired by recording, and bold where "
-        "the interval leaves out 0.",
+        f"{settings.backbone}, for all rows. Each was pretrained once, and fine-tuned with seeds "
+        f"{list(settings.seeds)}: mean ± standard deviation, in brackets 95 % bootstrap intervals over test "
+        "recordings, seeds pooled. Differences are paired by recording, and bold where the interval leaves out 0.",
         "",
         "`stage1` is EventPretrain's first stage, `distilled` is ScaleEvent's distillation. Its teacher is an image "
         "network that learnt the classes in pictures of the unlabelled worlds: **it has seen labels, of pictures**, "

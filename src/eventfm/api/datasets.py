@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +21,13 @@ from eventfm.data.datasets.page import cards
 from eventfm.data.datasets.registry import DATASETS
 from eventfm.data.datasets.storing import Stored, store_dataset
 from eventfm.data.pool import num_cores, run_here, run_in_processes, run_on_ray
+from eventfm.data.problems import UnreadableError
 from eventfm.data.targets import MAPS, NOT_LABELLED, Labelled, MapKind
 from eventfm.data.windows import WindowConfig, cut, read
 from eventfm.events import OnError
 from eventfm.protocols import Recording
 from eventfm.registry import require
-from eventfm.visualization.dense import depth_map
+from eventfm.visualization.dense import depth_map, signed_map
 from eventfm.visualization.events import event_picture
 from eventfm.visualization.files import save_picture
 from eventfm.visualization.flow import flow_picture
@@ -117,7 +119,7 @@ def prepare_dataset(
 
     Raises:
         UnknownNameError: No such data set.
-        DatasetError: Nothing to prepare, or `out` holds something else.
+        DatasetError: Nothing to prepare, the set is stored ready-made, or `out` holds something else.
         WriteError: The system refused to write; what is finished stays.
         MissingExtraError: Ray is asked for and not installed.
     """
@@ -128,6 +130,8 @@ def prepare_dataset(
         run = run_here
     else:
         run = partial(run_in_processes, num_workers=num_cores() if workers == "auto" else workers)
+    dataset: Dataset = DATASETS.get(name)
+    dataset.opener()  # before the folder is looked through
     located = locate(name, path, division)
     with counted("preparing", len(located.found.samples), quiet) as progress:
         made = store_dataset(located, out, run, on_error, progress)
@@ -144,22 +148,61 @@ def contact_sheet(located: Located) -> Picture:
     Raises:
         DatasetError: Not one of them can be read.
     """
-    card, collection = located.dataset.card, collection_of(located)
-    count = min(_PICTURED, len(collection.entries))
+    draw = _recorded(located) if located.dataset.stored is None else _ready_made(located)
+    samples = located.found.samples
+    count = min(_PICTURED, len(samples))
     cells: list[list[tuple[str, Picture]]] = []
-    for place in np.unique(np.linspace(0, len(collection.entries) - 1, count).astype(int)).tolist():
-        entry = collection.entries[place]
-        label = entry.name if entry.label is None else f"{card.classes[entry.label]} ({entry.name})"
+    for place in np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist():
         try:
-            cells.append(_cell(card, label, entry.recording))
+            cells.append(draw(place))
         except (ValueError, OSError) as error:
-            log.error("%s: %s", entry.name, error)
+            log.error("%s: %s", samples[place].name, error)
     if not cells:
-        raise DatasetError(f"not one of {count} samples of {card.title} could be read")
+        raise DatasetError(f"not one of {count} samples of {located.dataset.card.title} could be read")
     if any(len(cell) > 1 for cell in cells):
         return panel(cells)
     flat = [cell[0] for cell in cells]
     return panel([flat[start : start + _BESIDE] for start in range(0, len(flat), _BESIDE)])
+
+
+def _recorded(located: Located) -> Callable[[int], list[tuple[str, Picture]]]:
+    """Return what draws a recording, by number, and what it is labelled with."""
+    card, entries = located.dataset.card, collection_of(located).entries
+
+    def draw(place: int) -> list[tuple[str, Picture]]:
+        entry = entries[place]
+        label = entry.name if entry.label is None else f"{card.classes[entry.label]} ({entry.name})"
+        return _cell(card, label, entry.recording)
+
+    return draw
+
+
+def _ready_made(located: Located) -> Callable[[int], list[tuple[str, Picture]]]:
+    """Return what draws the first volume of a sample that is stored ready-made, by number, and what belongs to it."""
+    dataset = located.dataset
+    assert dataset.stored is not None
+    assert dataset.parts is not None
+    read, stored = dataset.parts, dataset.stored(located.tree.root, located.division)
+
+    def draw(place: int) -> list[tuple[str, Picture]]:
+        sample = located.found.samples[place]
+        cell: dict[str, Picture] = {}
+        for part in read(stored, sample):
+            if part.kind in cell or part.kind == "tokens":
+                break
+            if isinstance(part.values, UnreadableError):
+                raise part.values
+            cell[part.kind] = _stored_picture(part.values)
+        return [(kind if number else sample.name, picture) for number, (kind, picture) in enumerate(cell.items())]
+
+    return draw
+
+
+def _stored_picture(values: NDArray[Any]) -> Picture:
+    """Return a stored picture (H, W, 3) as it is, with 8 bits, and the sum of a volume (B, H, W) over its bins."""
+    if values.dtype == np.uint16:
+        return (values >> 8).astype(np.uint8)
+    return values if values.dtype == np.uint8 else signed_map(values.sum(axis=0))
 
 
 def _cell(card: DatasetCard, label: str, recording: Recording) -> list[tuple[str, Picture]]:
@@ -174,8 +217,7 @@ def _cell(card: DatasetCard, label: str, recording: Recording) -> list[tuple[str
         values = Labelled(kind, recording, window.entry, label).read(len(card.classes) or None)
         cell.append((kind, _picture(kind, values, card)))
     elif window.frames is not None:
-        frame = recording.tracks["frames"].read(window.frames[0])
-        cell.append(("frame", (frame >> 8).astype(np.uint8) if frame.dtype == np.uint16 else frame))
+        cell.append(("frame", _stored_picture(recording.tracks["frames"].read(window.frames[0]))))
     return cell
 
 

@@ -1,4 +1,4 @@
-"""What a data config points at: recordings, pictures, or EF-ImageNet as it was published."""
+"""What a data config points at: recordings, pictures, or samples that were published ready-made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from eventfm.config import Config
 from eventfm.data.animate import MotionConfig, find_pictures
 from eventfm.data.collection import Collection
 from eventfm.data.curation import CurationConfig
-from eventfm.data.datasets.opening import open_dataset
+from eventfm.data.datasets.contract import Dataset
+from eventfm.data.datasets.opening import open_dataset, open_stored
+from eventfm.data.datasets.registry import DATASETS
 from eventfm.data.ef_imagenet import EFImageNet, Noise, is_ef_imagenet, open_ef_imagenet
 from eventfm.data.scenes import Tokens
 from eventfm.data.sequences import open_recordings
@@ -23,6 +25,9 @@ from eventfm.data.transforms import AugmentConfig
 from eventfm.data.trio import TrioSet, is_trio, open_trio
 from eventfm.data.windows import Difference, WindowConfig
 from eventfm.events import OnError, Sensor
+
+_CHOICES = ("split", "fold", "exclude_fold")
+"""What chooses among recordings."""
 
 
 class PartConfig(Config):
@@ -89,7 +94,8 @@ class DataConfig(Config):
     difference: Difference = "linear"
     """What is meant by the difference of two frames: of grey as it is, or of log(grey + 1/255), with grey in [0, 1]."""
     noise: Noise = "noisy"
-    """Which events of EF-ImageNet: with the noise of the simulated sensor, or without."""
+    """Which events of EF-ImageNet: with the noise of the simulated sensor, or without; of `data.dataset=ef-imagenet`,
+    `division` says it."""
     image_size: Literal["auto"] | PositiveInt | tuple[PositiveInt, PositiveInt] = "auto"
     """Height and width of the network's input, pixels; `auto` follows the sensor up to 128."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
@@ -141,26 +147,22 @@ def open_source(config: DataConfig) -> Source:
         return _mixture(config)
     if config.path is None and config.images is None:
         raise CollectionError("nothing to train on: give data=PATH (recordings) or data.images=FOLDER (pictures)")
-    choices = {"labels": config.labels, "split": config.split, "fold": config.fold, "exclude_fold": config.exclude_fold}
-    given = [name for name, value in choices.items() if value is not None]
     if config.path is None:
         assert config.images is not None
-        if given:
-            raise CollectionError(f"data.{given[0]} chooses among recordings, and there is no data.path; leave it out")
+        _refuse(config, ("labels", *_CHOICES), "chooses among recordings, and there is no data.path")
         width, height = config.sensor or config.motion.sensor
         return Source(Sensor(width, height), None, tuple(find_pictures(Path(config.images))))
     if config.dataset is not None:
-        return _of_recordings(config, _public(config, config.dataset))
+        return _public(config, config.dataset)
     if config.division is not None:
         raise CollectionError("data.division belongs to a public data set: give data.dataset=NAME, or leave it out")
-    if is_ef_imagenet(Path(config.path)):
-        if given or config.images is not None:
-            name = given[0] if given else "images"
-            raise CollectionError(f"data.{name} belongs to recordings, and EF-ImageNet has none; leave it out")
-        stored = open_ef_imagenet(Path(config.path), config.noise)
-        return Source(stored.sensor, None, (), stored)
-    if is_trio(Path(config.path)):
-        return _trio(config, Path(config.path))
+    path = Path(config.path)
+    if is_ef_imagenet(path):
+        _refuse(config, ("labels", *_CHOICES, "images"), "belongs to recordings, and EF-ImageNet has none")
+        return _stored(config, open_ef_imagenet(path, config.noise))
+    if is_trio(path):
+        _refuse(config, ("images", *_CHOICES), f"belongs to recordings, and {path} holds stored volumes")
+        return _stored(config, open_trio(path, Path(config.labels) if config.labels is not None else None))
     collection = open_recordings(
         config.path,
         labels=config.labels,
@@ -172,13 +174,39 @@ def open_source(config: DataConfig) -> Source:
     return _of_recordings(config, collection)
 
 
-def _public(config: DataConfig, dataset: str) -> Collection:
+def _public(config: DataConfig, name: str) -> Source:
     """Return a public data set in the folder that its owners' archives unpack to."""
     assert config.path is not None
-    for name in ("labels", "images", "format", "sensor"):
-        if getattr(config, name) is not None:
-            raise CollectionError(f"the data set {dataset} says itself what data.{name} would; leave it out")
-    return open_dataset(dataset, config.path, division=config.division, on_error=config.on_error)
+    for key in ("labels", "images", "format", "sensor"):
+        if getattr(config, key) is not None:
+            raise CollectionError(f"the data set {name} says itself what data.{key} would; leave it out")
+    dataset: Dataset = DATASETS.get(name)
+    if dataset.stored is None:
+        return _of_recordings(
+            config, open_dataset(name, config.path, division=config.division, on_error=config.on_error)
+        )
+    _refuse(config, _CHOICES, f"belongs to recordings, and {name} has none")
+    stored = open_stored(name, config.path, division=config.division)
+    if isinstance(stored, EFImageNet) and config.noise not in ("noisy", stored.noise):
+        raise CollectionError(f"the division of {name} says which events; give data.division={config.noise} instead")
+    return _stored(config, stored)
+
+
+def _refuse(config: DataConfig, keys: tuple[str, ...], why: str) -> None:
+    for key in keys:
+        if getattr(config, key) is not None:
+            raise CollectionError(f"data.{key} {why}; leave it out")
+
+
+def _stored(config: DataConfig, stored: EFImageNet | TrioSet) -> Source:
+    """Return what is stored ready-made, without test sequences."""
+    if isinstance(stored, EFImageNet):
+        return Source(stored.sensor, None, (), stored)
+    found = overlaps(stored.digests, stored.root)
+    if found and not config.keep_test_sequences:
+        _warn_of_tests(found, len(stored.digests))
+        stored, found = stored.without(found), {}
+    return Source(stored.sensor, None, trio=stored, overlaps=found)
 
 
 def _of_recordings(config: DataConfig, collection: Collection) -> Source:
@@ -191,18 +219,6 @@ def _of_recordings(config: DataConfig, collection: Collection) -> Source:
         kept = tuple(entry for entry in collection.entries if entry.name not in found)
         collection, found = replace(collection, entries=kept), {}
     return Source(collection.sensor, collection, overlaps=found)
-
-
-def _trio(config: DataConfig, root: Path) -> Source:
-    for name in ("images", "split", "fold", "exclude_fold"):
-        if getattr(config, name) is not None:
-            raise CollectionError(f"data.{name} belongs to recordings, and {root} holds stored volumes; leave it out")
-    trio = open_trio(root, Path(config.labels) if config.labels is not None else None)
-    found = overlaps(trio.digests, root)
-    if found and not config.keep_test_sequences:
-        _warn_of_tests(found, len(trio.digests))
-        trio, found = trio.without(found), {}
-    return Source(trio.sensor, None, trio=trio, overlaps=found)
 
 
 def _mixture(config: DataConfig) -> Source:

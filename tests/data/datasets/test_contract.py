@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,25 +19,35 @@ import torch
 from fixtures import writers
 from fixtures.truth import Truth
 
-from eventfm.data.build import DataConfig, Source, build_samples
+from eventfm.api import pretrain
+from eventfm.api.pretraining import untrained
+from eventfm.data.build import DataConfig, Source, TeacherInput, build_samples, open_source, scenes_of
 from eventfm.data.collection import Collection, open_collection
 from eventfm.data.datasets.card import DatasetError
 from eventfm.data.datasets.checking import check
 from eventfm.data.datasets.contract import Dataset, Problem
-from eventfm.data.datasets.opening import locate, open_dataset
+from eventfm.data.datasets.opening import locate, open_dataset, open_stored
 from eventfm.data.datasets.registry import DATASETS
 from eventfm.data.datasets.storing import store_dataset
-from eventfm.data.loader import Loader
+from eventfm.data.loader import Loader, SampleSet, evaluation_batches
 from eventfm.data.pool import run_here
+from eventfm.data.problems import UnreadableError
 from eventfm.data.table import class_names
 from eventfm.data.targets import Labelled
 from eventfm.data.windows import WindowConfig, cut, read
+from eventfm.deployment.predict import load
+from eventfm.engine.teacher_cache import build_cache
 from eventfm.protocols import Recording
-from eventfm.representations import VoxelGrid
+from eventfm.representations import EventVolume, VoxelGrid
 
 FIXTURES = writers()
-NAMES = sorted(FIXTURES)
+EVERY = sorted(FIXTURES)
+STORED = [name for name in EVERY if DATASETS.get(name).stored is not None]
+"""Sets that are stored ready-made."""
+NAMES = [name for name in EVERY if name not in STORED]
+"""Sets of recordings."""
 RECOGNITION = [name for name in NAMES if DATASETS.get(name).card.task == "recognition"]
+PRETRAINING = [name for name in EVERY if DATASETS.get(name).card.task == "pretraining"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*eventfm datasets check")
 
@@ -78,7 +89,7 @@ def test_every_data_set_has_a_fixture() -> None:
     assert set(FIXTURES) == set(DATASETS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_cards_are_whole(name: str) -> None:
     dataset: Dataset = DATASETS.get(name)
     card = dataset.card
@@ -205,14 +216,15 @@ def opened(collection: Collection) -> Collection:
     return collection
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_check_finds_what_is_wrong_and_no_more(name: str, written: Callable[[str], tuple[Path, Truth]]) -> None:
     root, truth = written(name)
     report = check(locate(name, root), looks=None)
     assert counted(report.problems) == truth.problems
     assert report.counts == Counter(sample.split for sample in truth.samples.values())
     assert report.num_looked_at == len(truth.samples)
-    assert report.complete == (not truth.problems)
+    there = all(report.counts[split] == count for split, count in report.division.counts.items())
+    assert report.complete == (not truth.problems and there)
     text = "\n".join(report.lines())
     assert len(text.splitlines()) < 40
     assert str(root) in text
@@ -302,23 +314,189 @@ def test_a_prepared_copy_is_the_same(name: str, written: Callable[[str], tuple[P
             assert getattr(one, "classes", ()) == getattr(other, "classes", ())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_another_folder_is_refused(name: str, tmp_path: Path) -> None:
+    opened: Callable[[str, Path], object] = open_stored if name in STORED else open_dataset
     (tmp_path / "empty").mkdir()
     card = DATASETS.get(name).card
     with pytest.raises(DatasetError, match="there are no files"):
-        open_dataset(name, tmp_path / "empty")
+        opened(name, tmp_path / "empty")
     with pytest.raises(DatasetError, match="there is none at"):
-        open_dataset(name, tmp_path / "nowhere")
+        opened(name, tmp_path / "nowhere")
     (tmp_path / "empty/Train.zip").write_bytes(b"PK")
     with pytest.raises(DatasetError, match=r"unpack the archives in it first \(Train.zip\)"):
-        open_dataset(name, tmp_path / "empty")
+        opened(name, tmp_path / "empty")
     with pytest.raises(DatasetError, match="is an archive; unpack it"):
-        open_dataset(name, tmp_path / "empty/Train.zip")
+        opened(name, tmp_path / "empty/Train.zip")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/accordion_1.npy").write_bytes(b"")
     with pytest.raises(DatasetError, match=f"no sample of {card.title}.*1 of .npy"):
-        open_dataset(name, tmp_path / "other")
+        opened(name, tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_is_stored_ready_made_is_what_was_written(name: str, written: Callable[[str], tuple[Path, Truth]]) -> None:
+    root, truth = written(name)
+    located, stored = locate(name, root), open_stored(name, root)
+    found = {sample.name: sample for sample in located.found.samples}
+    assert {key: (s.label, s.split) for key, s in found.items()} == {
+        key: (expected.label, expected.split) for key, expected in truth.samples.items()
+    }
+    assert (stored.sensor.width, stored.sensor.height) == truth.sensor
+    for key, expected in truth.samples.items():
+        assert found[key].files[0] == expected.file
+        read: dict[str, list[np.ndarray]] = {}
+        for part in located.dataset.parts(stored, found[key]):
+            assert isinstance(part.values, np.ndarray), part
+            assert (root / part.file).is_file()
+            read.setdefault(part.kind, []).append(part.values)
+        for kind, number, (y, x), value in expected.values:
+            values = read[kind][number]
+            there = values[y, x] if values.dtype == np.uint8 else values[:, y, x]
+            np.testing.assert_allclose(there.astype(float), value, atol=3 if values.dtype == np.uint8 else 0)
+        assert read.keys() == {kind for kind, *_ in expected.values}
+
+
+READ_AS: dict[str, tuple[Any, dict[str, tuple[int, ...]]]] = {
+    "ef-imagenet": (VoxelGrid(num_bins=5), {"input": (5, 24, 32), "target": (1, 24, 32), "teacher_tokens": (16, 8)}),
+    "scaleevent-trio": (
+        EventVolume(coding="imagenet"),
+        {"input": (3, 24, 32), "active": (3, 4), "teacher_picture": (3, 16, 16)},
+    ),
+}
+"""Representation of what is stored, and shapes of what training needs of a sample of 24x32 pixels."""
+
+
+def stored_samples(name: str, root: Path) -> SampleSet:
+    """Return the training samples of a set that is stored ready-made, as they are."""
+    config = DataConfig.parse(
+        {"path": str(root), "dataset": name, "holdout": 0, "augment": {"time_flip": 0, "crop_min": 1, "flip": 0}}
+    )
+    source = open_source(config)
+    teacher, patch = TeacherInput((16, 16), source.tokens), 8 if source.trio else None
+    return build_samples(source, config, READ_AS[name][0], VoxelGrid(1), (24, 32), teacher, patch).training
+
+
+@pytest.mark.filterwarnings("ignore:.*are test sequences")
+@pytest.mark.parametrize("name", STORED)
+def test_batches_of_what_is_stored_ready_made(name: str, written: Callable[[str], tuple[Path, Truth]]) -> None:
+    root, _ = written(name)
+    batch = next(Loader(stored_samples(name, root), 2, seed=0)(0))
+    for key, shape in READ_AS[name][1].items():
+        assert batch[key].shape == (2, *shape)
+        assert torch.isfinite(batch[key]).all()
+        assert batch[key].std() > 0
+    by_layout, by_name = (open_source(DataConfig(path=str(root), dataset=dataset)) for dataset in (None, name))
+    assert by_layout == by_name
+
+
+@pytest.mark.filterwarnings("ignore:.*are test sequences")
+@pytest.mark.parametrize("name", STORED)
+def test_what_is_missing_of_what_is_stored_is_named(name: str, folder: Callable[[str], tuple[Path, Truth]]) -> None:
+    root, truth = folder(name)
+    (root / truth.needed).unlink()
+    report = check(locate(name, root), looks=None)
+    assert [(problem.kind, problem.path) for problem in report.problems] == [("missing", truth.named)]
+    assert not report.complete
+    with pytest.warns(UserWarning, match=r"are not whole|are missing"):
+        assert len(stored_samples(name, root))
+
+
+@pytest.mark.filterwarnings("ignore:.*are test sequences")
+@pytest.mark.parametrize("name", STORED)
+def test_damage_to_what_is_stored_is_named_and_the_rest_is_read(
+    name: str, folder: Callable[[str], tuple[Path, Truth]]
+) -> None:
+    root, _ = folder(name)
+    files = [file for sample in locate(name, root).found.samples[:1] for file in sample.files]
+    for spoilt in files:
+        whole = (root / spoilt).read_bytes()
+        (root / spoilt).write_bytes(whole[: len(whole) // 2 + 1])
+        (problem,) = check(locate(name, root), looks=None).problems
+        assert (problem.kind, problem.path) == ("damaged", spoilt)
+        assert all((problem.what, problem.remedy))
+        (root / spoilt).write_bytes(whole)
+    for spoilt in files:
+        (root / spoilt).write_bytes(b"")
+    with pytest.warns(UserWarning, match="passed over"):
+        batches = list(evaluation_batches(stored_samples(name, root), 2))
+    assert all(torch.isfinite(values).all() for batch in batches for values in batch.values())
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_is_stored_ready_made_is_pickled_by_its_names(
+    name: str, written: Callable[[str], tuple[Path, Truth]]
+) -> None:
+    root, truth = written(name)
+    stored, located = open_stored(name, root), locate(name, root)
+    sent = pickle.dumps((stored, located))
+    assert len(sent) < 8000 * len(truth.samples)
+    again, also = pickle.loads(sent)
+    assert again == stored
+    parts = also.dataset.parts(again, also.found.samples[0])
+    assert not any(isinstance(part.values, UnreadableError) for part in parts)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_is_stored_ready_made_is_not_prepared(
+    name: str, written: Callable[[str], tuple[Path, Truth]], tmp_path: Path
+) -> None:
+    root, _ = written(name)
+    said = rf"is stored ready-made and holds no recordings.* data=FOLDER data\.dataset={name}"
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(name, root)
+    with pytest.raises(DatasetError, match=said):
+        store_dataset(locate(name, root), tmp_path / "out", run_here)
+    assert not (tmp_path / "out").exists()
+
+
+class Means:
+    """A teacher of 2x2 tokens, each the mean of its part of a picture, eight times over."""
+
+    dim, grid, input_size = 8, (2, 2), (16, 16)
+    identity: dict[str, Any] = {"name": "means", "input_size": [16, 16]}  # noqa: RUF012
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        patches = pictures.unfold(2, 8, 8).unfold(3, 8, 8).mean((1, 4, 5)).flatten(1)
+        return patches[:, :, None].expand(-1, -1, self.dim)
+
+
+def run_settings(name: str, root: Path, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the smallest recipe that a set is learnt by, and what is to be said besides."""
+    if name == "scaleevent-trio":
+        config = DataConfig(path=str(root), dataset=name)
+        build_cache(tmp_path / "cache", scenes_of(open_source(config), config), Means(), num_workers=1)
+        teacher = {"name": "means", "cache": str(tmp_path / "cache")}
+        mask = {"by": "stored"}
+        return "scaleevent-tiny", {
+            "teacher": teacher,
+            "method.mask": mask,
+            "representation.coding": "imagenet",
+            "data.augment.time_flip": 0,
+        }
+    tiny = {"method.backbone.name": "vit_nano", "method.decoder": {"dim": 32, "depth": 1, "num_heads": 2}}
+    span = {"representation.span": "events"} if name == "ef-imagenet" else {}
+    return "difference-vit-tiny", {**tiny, **span, "data.window": dict(DATASETS.get(name).card.window)}
+
+
+@pytest.mark.filterwarnings("ignore:.*are test sequences")
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_a_step_of_pretraining(name: str, written: Callable[[str], tuple[Path, Truth]], tmp_path: Path) -> None:
+    root, _ = written(name)
+    recipe, settings = run_settings(name, root, tmp_path)
+    result = pretrain(
+        recipe, data=root, out=tmp_path / "run",
+        **{
+            "data.dataset": name, "data.image_size": 32, "data.num_workers": 0, "data.holdout": 0,
+            "train": {"num_steps": 1, "batch_size": 2, "device": "cpu"}, **settings,
+        },
+    )  # fmt: skip
+    assert result.step == 1
+    assert np.isfinite(result.metrics["loss"])
+    assert 0 < result.metrics["grad_norm"] < np.inf
+    encoder = load(result.encoder)
+    start = untrained(encoder.card, 0).state_dict()
+    assert any(not torch.equal(value, start[key]) for key, value in encoder.backbone.state_dict().items())
 
 
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:

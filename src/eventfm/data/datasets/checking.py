@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from eventfm.data.collection import Entry
 from eventfm.data.datasets.card import DatasetCard, Division
 from eventfm.data.datasets.contract import Kind, Problem, Sample, list_digest
 from eventfm.data.datasets.opening import LazyRecording, Located
+from eventfm.data.problems import UnreadableError
 from eventfm.data.targets import MAPS, Labelled
 from eventfm.protocols import Recording
 
@@ -21,6 +23,7 @@ _MAPS_LOOKED_AT = 3
 """Labelled maps of a sequence that are read, from its first to its last."""
 _NAMED_AT_MOST = 20
 """Problems of one kind that a report writes out."""
+_AGAIN = "unpack or download it again"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Report:
     problems: tuple[Problem, ...]
     """All of them, by kind, one by one."""
     num_looked_at: int
-    num_events: int
-    """Events of the samples that were opened."""
+    num_events: int | None
+    """Events of the samples that were opened; None of a set that is stored ready-made, which holds none."""
     sha256: str
     """`list_digest` of what is there."""
 
@@ -77,7 +80,8 @@ class Report:
                 beside = "no published number" if maps is None else f"{maps:,} published"
                 out.append(f"    {there:,} labelled maps, {beside}")
         out.append(f"  list: {self._list()}")
-        out.append(f"  opened {self.num_looked_at:,} samples with {self.num_events:,} events")
+        events = "" if self.num_events is None else f" with {self.num_events:,} events"
+        out.append(f"  opened {self.num_looked_at:,} samples{events}")
         for kind in dict.fromkeys(problem.kind for problem in self.problems):
             of_kind = [problem for problem in self.problems if problem.kind == kind]
             out.append(f"{kind}: {sum(problem.count for problem in of_kind):,}")
@@ -114,23 +118,53 @@ def check(
     ]
     count = len(samples) if looks is None else min(looks, len(samples))
     places = np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist() if count else []
-    prints: dict[str, str] = {}
+    look = _into_recordings if dataset.stored is None else _into_parts
     num_events = 0
-    for done, place in enumerate(places, 1):
-        sample = samples[place]
-        recording: Any = LazyRecording(dataset, tree.root, sample, "raise")
-        try:
-            problems += _look(card, sample, recording, prints)
-            num_events += recording.num_events
-        except (ValueError, OSError) as error:
-            problems.append(_damaged("damaged", sample, error))
+    for done, (wrong, count_there) in enumerate(look(located, [samples[place] for place in places]), 1):
+        problems += wrong
+        num_events += count_there
         progress(done)
     order: dict[Kind, int] = {}
     for problem in problems:
         order.setdefault(problem.kind, len(order))
     problems.sort(key=lambda problem: order[problem.kind])
     digest = list_digest((sample.split, sample.name) for sample in samples)
-    return Report(card, division, tree.root, samples, tuple(problems), len(places), num_events, digest)
+    events = num_events if dataset.stored is None else None
+    return Report(card, division, tree.root, samples, tuple(problems), len(places), events, digest)
+
+
+_Looks = Iterator[tuple[list[Problem], int]]
+"""What is wrong with each sample in turn, and how many events it has."""
+
+
+def _into_recordings(located: Located, samples: Sequence[Sample]) -> _Looks:
+    prints: dict[str, str] = {}
+    for sample in samples:
+        recording: Any = LazyRecording(located.dataset, located.tree.root, sample, "raise")
+        try:
+            yield _look(located.dataset.card, sample, recording, prints), recording.num_events
+        except (ValueError, OSError) as error:
+            yield [_damaged("damaged", sample, error)], 0
+
+
+def _into_parts(located: Located, samples: Sequence[Sample]) -> _Looks:
+    """Read every file of samples that are stored ready-made."""
+    dataset = located.dataset
+    assert dataset.stored is not None
+    assert dataset.parts is not None
+    if not samples:
+        return
+    try:
+        with warnings.catch_warnings():  # what is not whole is among the problems already
+            warnings.simplefilter("ignore")
+            stored = dataset.stored(located.tree.root, located.division)
+    except (ValueError, OSError) as error:
+        yield [Problem("damaged", ".", str(error), _AGAIN, len(samples))], 0
+        return
+    for sample in samples:
+        looked = dataset.parts(stored, sample)
+        bad = [(part.file, part.values.reason) for part in looked if isinstance(part.values, UnreadableError)]
+        yield [Problem("damaged", file, reason, _AGAIN) for file, reason in bad], 0
 
 
 def _look(card: DatasetCard, sample: Sample, recording: Recording, prints: dict[str, str]) -> list[Problem]:
@@ -162,4 +196,4 @@ def _look(card: DatasetCard, sample: Sample, recording: Recording, prints: dict[
 
 def _damaged(kind: Kind, sample: Sample, error: Exception) -> Problem:
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return Problem(kind, sample.files[0], said, "unpack or download it again")
+    return Problem(kind, sample.files[0], said, _AGAIN)

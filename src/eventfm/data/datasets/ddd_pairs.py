@@ -61,7 +61,7 @@ def _card(name: str, title: str, citation: str, home_page: str) -> DatasetCard:
         ),
         traps=(
             "Events and frames come from one sensor: pixel by pixel they fit as they are.",
-            "Exports (rec<number>_export.hdf5) are of another format and are passed over.",
+            "Files of other names, such as exports (rec<number>_export.hdf5), are passed over.",
             "Recordings without frames are refused when they are opened.",
             "The owners' list of recordings is not in the card: one that was not downloaded is not named as missing.",
             "DDD20 is said to hold the recordings of DDD17 too, which was not checked: give one of the two sets.",

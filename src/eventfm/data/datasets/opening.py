@@ -1,4 +1,4 @@
-"""A data set as a collection, which everything that reads recordings reads too."""
+"""A data set as a collection, which everything that reads recordings reads too, or as what is stored ready-made."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventfm.data.collection import Collection, Entry
 from eventfm.data.datasets.card import Division
 from eventfm.data.datasets.contract import Dataset, Found, Sample
 from eventfm.data.datasets.layout import Tree, doubled, nothing_found
 from eventfm.data.datasets.registry import DATASETS
+from eventfm.data.table import CollectionError
 from eventfm.events import Events, OnError
 from eventfm.protocols import Recording, Track
+
+if TYPE_CHECKING:
+    from eventfm.data.ef_imagenet import EFImageNet
+    from eventfm.data.trio import TrioSet
 
 _KEPT_OPEN = 32
 """Recordings that a process keeps open or, of small files, in memory; there may be a million."""
@@ -29,7 +34,7 @@ class LazyRecording:
     """
 
     def __init__(self, dataset: Dataset, root: Path, sample: Sample, on_error: OnError) -> None:
-        self._key = (dataset.open, root, sample, on_error)
+        self._key = (dataset.opener(), root, sample, on_error)
         self.format = dataset.card.name
         self.sensor = dataset.card.sensor
         self._has_tracks = dataset.card.task != "recognition"
@@ -108,10 +113,12 @@ def open_dataset(
 
     Raises:
         UnknownNameError: No such data set.
-        DatasetError: No such division, no such folder, or no sample in it.
+        DatasetError: It holds no recordings, or there is no such division, no such folder, or no sample in it.
     """
+    dataset: Dataset = DATASETS.get(name)
+    dataset.opener()  # before the folder is looked through
     located = locate(name, path, division)
-    dataset, _, tree, found = located
+    _, _, tree, found = located
     if found.problems:
         count = sum(problem.count for problem in found.problems)
         warnings.warn(
@@ -120,6 +127,25 @@ def open_dataset(
             stacklevel=2,
         )
     return collection_of(located, on_error)
+
+
+def open_stored(name: str, path: str | os.PathLike[str], *, division: str | None = None) -> EFImageNet | TrioSet:
+    """Return the data set `name`, which is stored ready-made, from the folder `path`.
+
+    What is not whole is left out, with a warning.
+
+    Raises:
+        UnknownNameError: No such data set.
+        DatasetError: No such division, no such folder, or no sample in it; the message says what is there instead.
+        CollectionError: No sample is whole, or none can be read.
+    """
+    dataset: Dataset = DATASETS.get(name)
+    assert dataset.stored is not None
+    try:
+        return dataset.stored(Path(path), dataset.card.division(division))
+    except (CollectionError, OSError):
+        locate(name, path, division)  # it says better than a reader what is wrong with another folder
+        raise
 
 
 def collection_of(located: Located, on_error: OnError = "raise") -> Collection:

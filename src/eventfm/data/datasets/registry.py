@@ -26,6 +26,8 @@ DATASETS = Registry(
         "ddd20-pairs": "eventfm.data.datasets.ddd_pairs:DDD20",
         "visevent-pairs": "eventfm.data.datasets.visevent_pairs:VISEVENT",
         "coesot-pairs": "eventfm.data.datasets.visevent_pairs:COESOT",
+        "ef-imagenet": "eventfm.data.datasets.ef_imagenet:DATASET",
+        "scaleevent-trio": "eventfm.data.datasets.scaleevent_trio:DATASET",
     },
 )
 """Each a `contract.Dataset`. Other packages add theirs under the entry point group `eventfm.dataset`."""

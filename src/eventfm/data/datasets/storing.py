@@ -98,9 +98,11 @@ def store_dataset(
         progress: Is told how many samples are done.
 
     Raises:
-        DatasetError: No sample can be read, `out` holds something else, or a file is not the one that was prepared.
+        DatasetError: The set holds no recordings, no sample can be read, `out` holds something else, or a file is not
+            the one that was prepared.
         WriteError: The system refused to write, for want of room or rights. What is finished stays.
     """
+    located.dataset.opener()  # before a folder is made
     target = Path(out).resolve()
     name, samples = located.dataset.card.name, located.found.samples
     order = _Order(name, located.tree.root.resolve(), target, on_error)
@@ -222,7 +224,7 @@ def _row(dataset: Dataset, order: _Order, sample: Sample, path: str, num_events:
 
 def _opened(dataset: Dataset, order: _Order, sample: Sample) -> Recording:
     try:
-        return dataset.open(order.root, sample, order.on_error)
+        return dataset.opener()(order.root, sample, order.on_error)
     except OSError as error:
         raise _UnreadableError(str(error)) from error
 
