@@ -29,7 +29,8 @@ def recognise(data: Path, out: Path, encoders: Sequence[Path], settings: Setting
             shares=(1.0,),
             shots=settings.shots,
             seeds=settings.digit_seeds,
-            train={"num_steps": settings.digit_steps, "batch_size": settings.digit_batch},
+            task={"backbone_rate": settings.digit_backbone_rate},
+            train={"num_steps": settings.digit_steps, "batch_size": settings.digit_batch, "lr": settings.digit_lr},
             workers=settings.workers,
             out=str(out / "recognition" / f"fold{fold}"),
         )

@@ -25,8 +25,12 @@ class Settings:
     """N-MNIST recordings at most, the same number of each class."""
     shots: tuple[int, ...] = (10, 50)
     """Labels of each class, besides all of them."""
-    digit_steps: int = 200
+    digit_steps: int = 100
     digit_batch: int = 64
+    digit_lr: float = 0.1
+    """Of the head: in so few steps a linear layer learns little with less."""
+    digit_backbone_rate: float = 0.02
+    """The network's rate over that of its head, where it learns."""
 
     street_size: tuple[int, int] = (96, 128)
     """Height and width of the simulated sensor before street pictures."""
@@ -38,9 +42,9 @@ class Settings:
     """Windows of each picture, each with a map of classes at its end."""
     speed_px_s: tuple[float, float] = (40.0, 200.0)
     threshold: tuple[float, float] = (0.15, 0.4)
-    street_steps: int = 500
+    street_steps: int = 300
     street_batch: int = 16
-    head_dim: int = 64
+    head_dim: int = 24
     """Channels of the head that the whole network is fine-tuned with."""
 
     num_pairs: int = 4
