@@ -14,8 +14,8 @@ LENGTH = 16
 def fingerprint(recording: Recording) -> str:
     """Return a hash of what a recording holds: its first and last events and their number.
 
-    It tells the same recording under another name, which is what overlap between training and test is about. A store
-    of packed recordings knows it.
+    It tells the same recording under another name, which is what overlap between training and test is about. Some
+    recordings know theirs: packed ones, and those whose events were moved, which keep that of what they were made from.
     """
     known = getattr(recording, "fingerprint", None)
     if isinstance(known, str):

@@ -52,6 +52,7 @@ class IndexedRecording:
         tracks: Mapping[str, Track],
         provenance: Mapping[str, Any] | None = None,
         names: Names = _DSEC,
+        fingerprint: str | None = None,
     ) -> None:
         self._file = file
         self._events = f"{group}/{names.events}"
@@ -62,6 +63,8 @@ class IndexedRecording:
         self.tracks = tracks
         self.provenance = dict(provenance or {})
         """What the file says about where it came from; empty for files that were not written by eventfm."""
+        self.fingerprint = fingerprint
+        """By what the file says to tell it from others (`fingerprint.fingerprint`); None where it does not."""
         with reading(file.path):
             root = file[group]
             group_of_columns = root[names.events]

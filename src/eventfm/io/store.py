@@ -27,6 +27,7 @@ from eventfm.io.indexed import IndexedRecording
 from eventfm.io.recording import as_track_times
 from eventfm.io.store_layout import (
     CLASSES,
+    FINGERPRINT,
     ID_GROUP,
     PLAIN_VERSION,
     VERSION,
@@ -197,8 +198,9 @@ def _of_group(file: Hdf5File, group: str, sensor: Sensor | None, on_error: OnErr
             bool(attributes["sensor_inferred"]),
         )
         provenance = json.loads(read_text(root, "provenance"))
+        known = read_text(root, FINGERPRINT) if FINGERPRINT in attributes else None
     tracks = StoredTracks(file, group)
-    return IndexedRecording(file, group, "eventfm", sensor or stated, on_error, tracks, provenance)
+    return IndexedRecording(file, group, "eventfm", sensor or stated, on_error, tracks, provenance, fingerprint=known)
 
 
 def _require_version(root: Any) -> int:

@@ -30,6 +30,8 @@ _TRACK_CHUNK_BYTES = 1 << 16
 COLUMNS = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.uint8}
 CLASSES = "classes"
 """Attribute of a track of classes: their names, by number, as a list in JSON. It is there where somebody named them."""
+FINGERPRINT = "fingerprint"
+"""Attribute of a recording that brought its own (`fingerprint.fingerprint`), which its events alone do not give."""
 NOISE = "noise"
 """Column of `events/` that is there only where the recording knows which events are noise."""
 
@@ -56,6 +58,8 @@ def write_recording(
     write_text(group, "sensor_name", sensor.name)
     group.attrs["sensor_inferred"] = sensor.inferred
     write_text(group, "source_format", recording.format)
+    if isinstance(known := getattr(recording, "fingerprint", None), str):
+        write_text(group, FINGERPRINT, known)
     write_text(group, "eventfm_version", __version__)
     write_text(group, "provenance", json.dumps(dict(provenance or {})))
 

@@ -71,8 +71,9 @@ class Packer:
         sensor: Sensor = recording.sensor
         kind = Kind(sensor.width, sensor.height, sensor.name, sensor.inferred, recording.format)
         number = self._kinds.setdefault(kind, len(self._kinds))
-        mark = fingerprint(ArrayRecording(events)).encode()
-        self._rows.append((identifier.encode(), len(events), first, last - first, mark, number))
+        known = getattr(recording, "fingerprint", None)
+        mark = known if isinstance(known, str) else fingerprint(ArrayRecording(events))
+        self._rows.append((identifier.encode(), len(events), first, last - first, mark.encode(), number))
         self._held.append(events)
         self._num_held += len(events)
         if self._num_held >= _HELD:

@@ -306,6 +306,7 @@ def test_a_prepared_copy_is_the_same(name: str, written: Callable[[str], tuple[P
         if entry.label is not None and kept.label is not None:
             assert copy.classes[kept.label] == direct.classes[entry.label]
         assert_same_events(kept.recording, expected.events)
+        assert kept.fingerprint == entry.fingerprint, "what was learnt from is known again, prepared or not"
         assert kept.recording.sensor == entry.recording.sensor
         for track in expected.entries:
             one, other = kept.recording.tracks[track], entry.recording.tracks[track]

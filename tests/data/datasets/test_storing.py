@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ def prepare(root: Path, out: Path, run: Any = run_here, **more: Any) -> Stored:
 
 def contents(out: Path) -> dict[str, tuple[bytes, int]]:
     return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(out.iterdir()) if p.name[0] != "."}
+
+
+class GoneWhenRead:
+    """A recording whose file goes away after it was opened."""
+
+    def __init__(self, recording: Any) -> None:
+        self._recording = recording
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recording, name)
+
+    def events_by_index(self, start: int, stop: int) -> Any:
+        raise FileNotFoundError(2, "No such file or directory", "/mnt/share/train/5/00001.bin")
 
 
 def table(out: Path) -> list[str]:
@@ -391,3 +405,23 @@ def test_a_second_run_is_kept_out(root: Path, tmp_path: Path) -> None:
         return run_here(work, tasks, tick)
 
     assert prepare(root, tmp_path / "out", nested).num_samples == 4
+
+
+def test_a_file_that_goes_away_while_it_is_read_is_that_sample_s_fault(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = storing.DATASETS.get("n-mnist")
+
+    def opened(folder: Path, sample: Any, on_error: Any) -> Any:
+        recording = whole.open(folder, sample, on_error)
+        return GoneWhenRead(recording) if sample.name == "train/5/00001" else recording
+
+    monkeypatch.setattr(storing, "DATASETS", {"n-mnist": replace(whole, open=opened)})
+    made = prepare(root, tmp_path / "out")
+    assert list(made.failed) == ["train/5/00001"]
+    assert "/mnt/share/train/5/00001.bin" in made.failed["train/5/00001"]
+    assert [line.split(",")[0] for line in table(tmp_path / "out")[1:]] == [
+        "samples-00000.h5::test-7-00001",
+        "samples-00000.h5::train-0-00002",
+        "samples-00001.h5::train-5-00004",
+    ]

@@ -16,6 +16,7 @@ from eventfm.data.datasets.layout import Tree, doubled, nothing_found
 from eventfm.data.datasets.registry import DATASETS
 from eventfm.data.table import CollectionError
 from eventfm.events import Events, OnError
+from eventfm.io.fingerprint import fingerprint
 from eventfm.protocols import Recording, Track
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class LazyRecording:
     def t_range(self) -> tuple[int, int]:
         """First and last event time, microseconds; the sample is opened for it."""
         return _opened(*self._key).t_range
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the sample from others; it is opened for it."""
+        return fingerprint(_opened(*self._key))
 
     @property
     def tracks(self) -> Mapping[str, Track]:

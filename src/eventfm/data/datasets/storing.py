@@ -26,6 +26,7 @@ from eventfm.data.datasets.notes import (
 )
 from eventfm.data.datasets.opening import Located
 from eventfm.data.datasets.registry import DATASETS
+from eventfm.data.datasets.sources import SourceError, SourceRecording, reading
 from eventfm.data.locks import only_one
 from eventfm.data.manifest import TABLE, table_lines
 from eventfm.data.pool import Tick, WorkerDiedError
@@ -53,6 +54,7 @@ class Stored:
     """In the stores now, those of earlier runs among them."""
     num_written: int = 0
     num_events: int = 0
+    """As the samples count them: of rectified ones with those that fall beside the sensor, which are left out."""
     failed: dict[str, str] = field(default_factory=dict)
     """Samples that could not be prepared, and why, by name; the next run tries them again."""
     problems: tuple[Problem, ...] = ()
@@ -169,7 +171,7 @@ def _make(order: _Order, shard: _Shard, tick: Tick) -> None:
                 _leave(word, order, reading)
                 try:
                     recording = _opened(dataset, order, sample)
-                except (ValueError, _UnreadableError) as error:
+                except (ValueError, SourceError) as error:
                     failed[reading] = _in_a_line(error)
                 else:
                     identifier = reading.replace("/", "-")
@@ -191,15 +193,11 @@ def _make(order: _Order, shard: _Shard, tick: Tick) -> None:
                 break
             except _NothingReadError:
                 break
-            except (ValueError, _UnreadableError) as error:
+            except (ValueError, SourceError) as error:
                 if reading in failed:  # it is not to blame, and to leave it out again would help nobody
                     raise
                 failed[reading] = _in_a_line(error)
     write_note(order.out, Note(shard.file, target.stat().st_size if rows else 0, rows, failed))
-
-
-class _UnreadableError(Exception):
-    """Says that a file of a sample is gone: no fault of the system that writes."""
 
 
 class _NothingReadError(Exception):
@@ -223,10 +221,9 @@ def _row(dataset: Dataset, order: _Order, sample: Sample, path: str, num_events:
 
 
 def _opened(dataset: Dataset, order: _Order, sample: Sample) -> Recording:
-    try:
-        return dataset.opener()(order.root, sample, order.on_error)
-    except OSError as error:
-        raise _UnreadableError(str(error)) from error
+    with reading():
+        recording: Any = SourceRecording(dataset.opener()(order.root, sample, order.on_error))
+    return recording
 
 
 def _without_the_culprit(order: _Order, shard: _Shard, error: WorkerDiedError) -> _Shard:

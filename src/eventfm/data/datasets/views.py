@@ -5,12 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.events import Events, Sensor
+from eventfm.io.fingerprint import fingerprint
 from eventfm.io.recording import as_track_times
 from eventfm.protocols import Recording, Track
 
@@ -56,7 +58,8 @@ class Rectified:
     """A recording whose events are moved to where they would be without distortion; `num_events` counts those before.
 
     Each goes to the pixel that is nearest to its place on the map; what falls beside `sensor` is left out when it is
-    read, so that `events_by_index` may return fewer events than it was asked for.
+    read, so that `events_by_index` may return fewer events than it was asked for. It counts as the same recording as
+    the one it was made from.
     """
 
     def __init__(
@@ -77,6 +80,11 @@ class Rectified:
     def events_by_index(self, start: int, stop: int) -> Events:
         """Return what is left of events `start` to `stop` (exclusive), counted before rectification."""
         return self._moved(self._recording.events_by_index(start, stop))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the recording before rectification from others; a store keeps it."""
+        return fingerprint(self._recording)
 
     def _moved(self, events: Events) -> Events:
         x, y = self._places[events.y, events.x].T
