@@ -7,11 +7,11 @@ arrays (N, 4) of x, y, t in seconds and p.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from eventfm.data.datasets.card import DatasetCard, Division
 from eventfm.data.datasets.contract import Dataset, Found, Problem, Sample
+from eventfm.data.datasets.hashed import hashed_splits
 from eventfm.data.datasets.layout import Tree, gaps
 from eventfm.events import OnError, Sensor
 from eventfm.io import open_recording
@@ -87,13 +87,9 @@ _CARD = DatasetCard(
 
 def split_of() -> dict[str, str]:
     """Return the split of every sample of the division `eventfm`, by name."""
-    splits = {}
+    splits: dict[str, str] = {}
     for kind, count in COUNTS.items():
-        names = [f"{kind}/{number:04d}" for number in range(1, count + 1)]
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        num_test, num_val = round(0.2 * count), round(0.1 * count)
-        for place, name in enumerate(names):
-            splits[name] = "test" if place < num_test else "val" if place < num_test + num_val else "train"
+        splits |= hashed_splits(f"{kind}/{number:04d}" for number in range(1, count + 1))
     return splits
 
 
