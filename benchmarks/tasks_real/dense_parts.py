@@ -73,10 +73,12 @@ def _part(
     )
     compared = (
         "The last table has the mean absolute difference, in grey levels of 255, of the moved picture from real ones "
-        "of the same scene, and that of the picture at rest."
+        "of the same scene, and that of the picture at rest. Pictures are of the rows with the smallest and the "
+        "largest error."
     )
     tables = [_main_table(task, values), _scene_table(task, list(files), rows), _check_table(checks)]
-    pictures = [str(row.picture.relative_to(out)) for row in rows[1:]]
+    in_order = sorted(rows[1:], key=lambda row: _main_figure(task, values[row.title]))
+    pictures = list(dict.fromkeys(str(row.picture.relative_to(out)) for row in (in_order[0], in_order[-1])))
     return Part(title, [text, about, compared], tables, pictures, {"scenes": checks, "rows": values})
 
 
@@ -90,6 +92,11 @@ def _values(task: str, row: Scored, blind: Scored) -> dict[str, Any]:
             found = differences(task, sums, base)
             out[align]["differences"] = {name: list(value) for name, value in found.items()}
     return out
+
+
+def _main_figure(task: str, by_align: Mapping[str, Any]) -> float:
+    """Return the first figure that is shown, as answers are aligned first; less is better."""
+    return float(by_align[ALIGNED[task][0]]["figures"][SHOWN[task][0]][0])
 
 
 def _main_table(task: str, values: Mapping[str, Any]) -> Table:
