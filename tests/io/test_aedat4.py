@@ -5,6 +5,7 @@ import itertools
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import lz4.frame
 import numpy as np
@@ -268,6 +269,13 @@ def test_a_payload_that_unpacks_without_end_is_refused(write, monkeypatch, compr
     monkeypatch.setattr("eventfm.io.aedat4_file._STEP", 1 << 16)
     with pytest.raises(FormatError, match="larger than 1048576 bytes"):
         open_recording(write(encode([(0, bytes(1 << 24))], compression)))
+
+
+def test_events_years_away_are_damage(write, make_events):
+    events = make_events(20)
+    rows = full_packets(replace(events, t=events.t - np.int64(2**63 - 10)))[0]
+    with pytest.raises(FormatError, match=r"the packet at byte \d+ has events years away"):
+        open_recording(write(encode(rows)))
 
 
 @pytest.mark.parametrize("compression", [0, 1, 3])

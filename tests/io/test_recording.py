@@ -41,3 +41,14 @@ def test_pictures_come_as_stored(tmp_path, kind):
     found = PictureTrack([0], [tmp_path / "a.png"]).read(0)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, stored if stored.ndim == 2 else stored[..., [2, 1, 0]])
+
+
+def test_a_picture_that_claims_more_pixels_than_its_bytes_can_hold_is_not_decoded(tmp_path):
+    path = tmp_path / "0.png"
+    cv2.imwrite(str(path), np.full((300, 400), 7, np.uint8))
+    assert PictureTrack([0], [path]).read(0).shape == (300, 400)
+    damaged = bytearray(path.read_bytes())
+    damaged[18] = 0x40  # the width, from 400 to 16,528
+    path.write_bytes(damaged)
+    with pytest.raises(FormatError, match="16528x300 pixels do not fit into"):
+        PictureTrack([0], [path]).read(0)

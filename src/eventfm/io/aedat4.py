@@ -20,6 +20,7 @@ from eventfm.io.word_columns import empty_columns
 from eventfm.protocols import Recording, Track
 
 _CACHED_PACKETS = 8
+_LARGEST_US = 2**62
 _LEAST_BYTES = 4
 """An event mostly takes more, compressed."""
 
@@ -233,6 +234,8 @@ def _index(
                     samples[kind].append((packets.num_samples(data, kind), packet))
                 elif len(rows := packets.events(data)):
                     t, x, y = rows["t"], rows["x"], rows["y"]
+                    if max(abs(int(t.min())), abs(int(t.max()))) > _LARGEST_US:
+                        raise FormatError(f"damaged: the packet at byte {packet.offset} has events years away")
                     right, bottom = int(x.max()), int(y.max())
                     ordered = (last_us is None or t[0] >= last_us) and not (t[1:] < t[:-1]).any()
                     inside = x.min() >= 0 and y.min() >= 0

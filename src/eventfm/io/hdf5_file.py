@@ -12,16 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py as _h5py
 import hdf5plugin  # noqa: F401  (registers the blosc, zstd and lz4 filters)
 import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.events import EventError
 from eventfm.io.contract import DamagedFileError, FormatError
+from eventfm.io.hdf5_chunks import SoundDataset, h5py
 
-h5py: Any = _h5py
-"""h5py, which has no types; the other modules take it from here."""
+__all__ = ["Hdf5File", "Hdf5Track", "entry_name", "h5py", "reading", "require_hdf5", "stored", "version_of"]
 MAX_OPEN = 8192
 """Groups and data sets of a file that stay open, about 25 kB each; a store may have a million."""
 MAX_FILES = 128
@@ -88,7 +87,13 @@ class _Handle:
 
     def _opened(self) -> Callable[[str], Any]:
         _require_same(self._path, self._version)
-        return lru_cache(maxsize=MAX_OPEN)(h5py.File(self._path, "r", **self._options).__getitem__)
+        file = h5py.File(self._path, "r", **self._options)
+        return lru_cache(maxsize=MAX_OPEN)(lambda name: _sound(file[name]))
+
+
+def _sound(found: Any) -> Any:
+    """Return a group as it is, and a data set so that its damaged chunks are refused."""
+    return SoundDataset(found) if isinstance(found, h5py.Dataset) else found
 
 
 _HANDLES: weakref.WeakValueDictionary[tuple[Any, ...], _Handle] = weakref.WeakValueDictionary()
@@ -138,7 +143,7 @@ class Hdf5Track:
         i = range(len(self.times))[i]
         with reading(self._file.path):
             data = self._file[self._data]
-            return np.asarray(data[entry_name(i)][()] if isinstance(data, h5py.Group) else data[i])
+            return np.asarray(_sound(data[entry_name(i)])[()] if isinstance(data, h5py.Group) else data[i])
 
 
 def entry_name(i: int) -> str:
@@ -193,6 +198,7 @@ def stored(group: Any, name: str, ndim: int = 1) -> Any:
         raise FormatError(f"expected a data set {name} of {ndim} dimensions in {group.name}, got {found}")
     if found.size == 0:
         return found
+    found = _sound(found)
     if found.chunks:
         needed = math.prod(-(-size // chunk) for size, chunk in zip(found.shape, found.chunks, strict=True))
         complete = found.id.get_num_chunks() >= needed

@@ -52,7 +52,7 @@ class ImageTrack:
         self._entries: tuple[NDArray[np.int64], list[tuple[int, int]]] | None = None
 
     def __len__(self) -> int:
-        return self._bag.topics[self._topic].num_messages
+        return len(self.times)  # what a bag says of it need not be so
 
     @property
     def times(self) -> NDArray[np.int64]:
