@@ -38,6 +38,8 @@ class Sample(NamedTuple):
     """Which frames or maps of its sequence belong to it, by number; None for all."""
     fold: int | None = None
     """Its fold, where the owners made folds."""
+    picture_size: tuple[int, int] | None = None
+    """Height and width of the picture that it was made from, where its pixels are placed by them."""
 
 
 class Problem(NamedTuple):

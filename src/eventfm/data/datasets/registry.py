@@ -9,6 +9,8 @@ DATASETS = Registry(
     {
         "n-mnist": "eventfm.data.datasets.nmnist:DATASET",
         "n-caltech101": "eventfm.data.datasets.ncaltech101:DATASET",
+        "n-imagenet": "eventfm.data.datasets.nimagenet:DATASET",
+        "es-imagenet": "eventfm.data.datasets.esimagenet:DATASET",
         "n-cars": "eventfm.data.datasets.ncars:DATASET",
         "dvs128-gesture": "eventfm.data.datasets.dvs128_gesture:DATASET",
         "cifar10-dvs": "eventfm.data.datasets.cifar10_dvs:DATASET",
