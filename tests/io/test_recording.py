@@ -52,3 +52,14 @@ def test_a_picture_that_claims_more_pixels_than_its_bytes_can_hold_is_not_decode
     path.write_bytes(damaged)
     with pytest.raises(FormatError, match="16528x300 pixels do not fit into"):
         PictureTrack([0], [path]).read(0)
+
+
+@pytest.mark.parametrize("at", [33, 8])
+def test_a_part_of_a_picture_that_claims_to_be_longer_than_the_file_is_not_decoded(tmp_path, at):
+    path = tmp_path / "0.png"
+    cv2.imwrite(str(path), np.full((300, 400), 7, np.uint8))
+    damaged = bytearray(path.read_bytes())
+    damaged[at] = 0x08  # 128 MB
+    path.write_bytes(damaged)
+    with pytest.raises(FormatError, match="the file is damaged or cut off"):
+        PictureTrack([0], [path]).read(0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from eventfm.events import Events
 from eventfm.io.contract import FormatError
+from eventfm.io.png import require_sound
 from eventfm.protocols import Track
-
-_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
-"""By the kind of colour; one for all others."""
-_DEFLATE_RATIO = 1032
-"""To how much of its size data can be packed."""
 
 
 class ArrayRecording:
@@ -82,29 +76,15 @@ class PictureTrack:
         """
         import cv2
 
-        _refuse_absurd(self.paths[i])
-        picture = cv2.imread(self.paths[i], cv2.IMREAD_UNCHANGED)
+        try:
+            data = Path(self.paths[i]).read_bytes()
+        except OSError as error:
+            raise FormatError(f"expected a picture in {self.paths[i]}, which cannot be read: {error}") from error
+        require_sound(data, self.paths[i])
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
         if picture is None:
-            raise FormatError(f"expected a picture in {self.paths[i]}, which is missing or cannot be decoded")
+            raise FormatError(f"expected a picture in {self.paths[i]}, which cannot be decoded")
         return np.asarray(picture) if picture.ndim == 2 else np.ascontiguousarray(picture[..., 2::-1])
-
-
-def _refuse_absurd(path: str) -> None:
-    """Refuse a PNG that claims more pixels than can be packed into it, for which all memory would be taken first.
-
-    Raises:
-        FormatError: It does.
-    """
-    try:
-        with open(path, "rb") as file:
-            head, size = file.read(26), os.fstat(file.fileno()).st_size
-    except OSError:
-        return  # whoever decodes it says why
-    if len(head) < 26 or not head.startswith(b"\x89PNG"):
-        return
-    width, height, depth, colour = struct.unpack(">IIBB", head[16:])
-    if width * height * depth * _PNG_CHANNELS.get(colour, 1) // 8 > _DEFLATE_RATIO * size:
-        raise FormatError(f"{path}: {width}x{height} pixels do not fit into {size} bytes; the file is damaged")
 
 
 def as_track_times(times: ArrayLike) -> NDArray[np.int64]:

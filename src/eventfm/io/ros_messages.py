@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.io.contract import DamagedFileError, FormatError
+from eventfm.io.png import require_sound
 
 EVENT_ARRAYS = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 EVENT_PACKETS = ("event_camera_msgs/msg/EventPacket",)
@@ -201,6 +202,7 @@ def _compressed(fields: Fields) -> NDArray[Any]:
 
     fields.text()
     data = fields.data()
+    require_sound(bytes(data), "a compressed picture")
     found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if found is None:
         raise DamagedFileError(f"a compressed picture of {len(data)} bytes that cannot be decoded")
