@@ -351,3 +351,17 @@ def test_real_files(real_data, name, count, seconds, size):
         expected, found = whole.between(t0, t1), recording.events(t0, t1)
         for column in "xytp":
             np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
+
+
+def test_messages_that_are_not_there_by_their_times(tmp_path, epoch_events, small_blocks, monkeypatch):
+    events, make = epoch_events(), files.Messages(True)
+    picture = make.image("mono8", 7, 5, 11, bytes(55), EPOCH_US * 1000)
+    topics = {"/e": array_topic("db3", events), "/image": (files.IMAGE, [(EPOCH_US * 1000, picture)])}
+    recording = open_recording(files.write_bag(tmp_path / "a", "db3", topics))
+    frames = recording.tracks["frames"]
+    assert frames.read(0).shape == (5, 7)
+    monkeypatch.setattr(ros_container.Bag, "read", lambda self, topic, start, stop: [])
+    with pytest.raises(DamagedFileError, match=r"topic /e: the messages from \d+ ns on.*index is damaged"):
+        recording.events_by_index(0, 10)
+    with pytest.raises(DamagedFileError, match=r"/image, picture 0: no message at \d+ ns"):
+        frames.read(0)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventfm.io import ros_encodings, ros_messages
+from eventfm.io.contract import DamagedFileError
 from eventfm.io.recording import as_track_times
 from eventfm.io.ros_container import Bag
 from eventfm.io.ros_messages import IMAGES, IMU
@@ -67,7 +68,10 @@ class ImageTrack:
         """
         time, rank = self._load()[1][i]
         with self._bag.naming(f"{self._topic}, picture {i}"):
-            _, raw = self._bag.read(self._topic, time, time + 1)[rank]
+            found = self._bag.read(self._topic, time, time + 1)
+            if rank >= len(found):
+                raise DamagedFileError(f"no message at {time} ns, where there was one; the bag's own index is damaged")
+            _, raw = found[rank]
             return ros_messages.picture(raw, self._bag.cdr, self._compressed)
 
     def _load(self) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:

@@ -76,7 +76,7 @@ class _Source:
 
     def block(self, block: Block) -> Rows:
         """Return the events of `block`, on the ROS clock."""
-        messages = self.bag.read(self.topic, block.offset, block.offset + block.size)
+        messages = self._messages(block)
         rows, _ = self.decode(messages, block.state[_NUM_FACTS:])
         if len(rows.t) != block.num_events:
             raise DamagedFileError(
@@ -87,9 +87,23 @@ class _Source:
 
     def block_triggers(self, block: Block) -> Triggers:
         """Return the triggers among the events of `block`, on the ROS clock."""
-        messages = self.bag.read(self.topic, block.offset, block.offset + block.size)
+        messages = self._messages(block)
         rows = self.triggers(messages, block.state[_NUM_FACTS:])
         return np.add(rows, (_Facts(*block.state[:_NUM_FACTS]).shift_us, 0, 0))
+
+    def _messages(self, block: Block) -> list[Message]:
+        """Return the messages of `block`.
+
+        Raises:
+            DamagedFileError: They are not found by their times.
+        """
+        found = self.bag.read(self.topic, block.offset, block.offset + block.size)
+        if not found:
+            raise DamagedFileError(
+                f"{self.bag.path}: topic {self.topic}: the messages from {block.offset} ns on, which a read in order "
+                "found, are not there by their times; the bag's own index is damaged"
+            )
+        return found
 
     def triggers(self, messages: list[Message], state: tuple[int, ...]) -> Triggers:
         """Return the triggers among the events of `messages`, on the clock of the messages; `state` as for `decode`."""
