@@ -19,7 +19,7 @@ import torch
 from fixtures import writers
 from fixtures.truth import Truth
 
-from eventfm.api import pretrain
+from eventfm.api import finetune, pretrain
 from eventfm.api.pretraining import untrained
 from eventfm.data.build import DataConfig, Source, TeacherInput, build_samples, open_source, scenes_of
 from eventfm.data.collection import Collection, open_collection
@@ -498,6 +498,50 @@ def test_a_step_of_pretraining(name: str, written: Callable[[str], tuple[Path, T
     encoder = load(result.encoder)
     start = untrained(encoder.card, 0).state_dict()
     assert any(not torch.equal(value, start[key]) for key, value in encoder.backbone.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def encoder(written: Callable[[str], tuple[Path, Truth]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an encoder as a step of pretraining leaves it."""
+    root, out = written("mvsec-pairs")[0], tmp_path_factory.mktemp("encoder")
+    recipe, settings = run_settings("mvsec-pairs", root, out)
+    result = pretrain(
+        recipe, data=root, out=out / "run",
+        **{
+            "data.dataset": "mvsec-pairs", "data.image_size": 32, "data.num_workers": 0, "data.holdout": 0,
+            "train": {"num_steps": 1, "batch_size": 2, "device": "cpu"}, **settings,
+        },
+    )  # fmt: skip
+    return result.encoder
+
+
+FIGURES = {"recognition": "top1", "segmentation": "miou", "flow": "epe", "depth": "abs_rel"}
+
+
+@pytest.mark.filterwarnings("ignore:.*are test sequences")
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in PRETRAINING])
+def test_a_step_on_its_labels_and_the_figure_of_its_task(
+    name: str, written: Callable[[str], tuple[Path, Truth]], encoder: Path, tmp_path: Path
+) -> None:
+    root, _ = written(name)
+    card = DATASETS.get(name).card
+    out = tmp_path / "prepared"
+    store_dataset(locate(name, root), out, run_here)
+    head, *rows = (out / "labels.csv").read_text().splitlines()
+    # What is tested on serves to choose by here: a few samples are too few to keep a tenth apart.
+    lines = [line.replace(",test,", ",val,") for line in rows]
+    if not any(",val," in line for line in lines):
+        lines[-1] = lines[-1].replace(",train,", ",val,")
+    (out / "labels.csv").write_text("\n".join([head, *lines]) + "\n")
+    result = finetune(
+        card.task, data=out, encoder=encoder, out=tmp_path / "run",
+        **{
+            "data.labels": out / "labels.csv", "data.image_size": 32, "data.num_workers": 0,
+            "data.keep_test_sequences": True, "data.window": dict(card.window), "task.head": {"name": "linear"},
+            "train": {"num_steps": 1, "batch_size": 2, "device": "cpu"},
+        },
+    )  # fmt: skip
+    assert np.isfinite(result.figures[FIGURES[card.task]])
 
 
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
