@@ -37,6 +37,18 @@ def test_events_frames_and_size(folder, assert_contract):
     assert_contract(recording, events)
 
 
+def test_names_may_be_in_another_case(folder, assert_same):
+    root, events = folder
+    (root / "imu.txt").write_text("0.001 1 2 3 4 5 6\n")
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.upper()))
+    with pytest.warns(UserWarning, match="2 of 5 pictures are missing"):
+        recording = open_recording(root)
+    assert_same(recording.events_by_index(0, recording.num_events), events)
+    assert [int(recording.tracks["frames"].read(i)[0, 0]) for i in range(3)] == [0, 10, 30]
+    assert len(recording.tracks["imu"]) == 1
+
+
 def test_imu(folder):
     root, _ = folder
     (root / "imu.txt").write_text("0.001 1 2 3 4 5 6\n0.0020004 7 8 9 10 11 12\n")

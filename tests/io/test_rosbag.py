@@ -143,6 +143,19 @@ def test_no_events_and_empty_topics(tmp_path):
     assert len(recording.events(0, 10)) == len(recording.events_by_index(0, 10)) == 0
 
 
+def test_frames_are_of_the_camera_where_a_simulator_wrote_depth_beside_them(tmp_path, epoch_events):
+    make = files.Messages(False)
+    picture = make.image("mono8", 7, 5, 7, bytes(35), EPOCH_US * NS)
+    depth = make.image("32FC1", 7, 5, 28, bytes(140), EPOCH_US * NS)
+    topics = {
+        "/dvs/depthmap": (files.IMAGE, [(EPOCH_US * NS, depth)] * 2),
+        "/dvs/events": array_topic("bag", epoch_events(count=50)),
+        "/dvs/image_raw": (files.IMAGE, [(EPOCH_US * NS, picture)]),
+    }
+    tracks = open_recording(files.write_bag(tmp_path / "a.bag", "bag", topics)).tracks
+    assert {name: len(track) for name, track in tracks.items()} == {"frames": 1, "/dvs/depthmap": 2}
+
+
 @pytest.mark.parametrize("container", files.CONTAINERS)
 def test_tracks(tmp_path, epoch_events, container):
     make = files.Messages(container != "bag")

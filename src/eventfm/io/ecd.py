@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ def sniff(path: Path) -> float:
     """
     if not path.is_dir():
         raise FormatError("it is no folder")
-    if not (path / "events.txt").is_file():
+    if _file(path, "events.txt") is None:
         raise FormatError("the folder has no events.txt")
     return 0.9
 
@@ -33,10 +34,11 @@ def open_folder(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayRe
     """Return the recording: events in memory, track `frames` read picture by picture, track `imu` (6,) where present.
 
     `imu` entries are acceleration in m/s^2 and angular velocity in rad/s, as the file has them. Pictures that
-    images.txt lists and the folder lacks are left out and counted in one warning. The sensor is as large as the
-    pictures; without any it is inferred from the events.
+    images.txt lists and the folder lacks are left out and counted in one warning. Names may be in another case. The
+    sensor is as large as the pictures; without any it is inferred from the events.
     """
-    if not (path / "events.txt").is_file():
+    events = _file(path, "events.txt")
+    if events is None:
         raise FormatError(f"{path}: expected a folder with events.txt")
     tracks: dict[str, Track] = {}
     frames = _frames(path)
@@ -45,17 +47,29 @@ def open_folder(path: Path, sensor: Sensor | None, on_error: OnError) -> ArrayRe
         if sensor is None and len(frames):
             height, width = frames.read(0).shape[:2]
             sensor = Sensor(width, height)
-    imu = path / "imu.txt"
-    if imu.is_file() and imu.stat().st_size:
+    imu = _file(path, "imu.txt")
+    if imu is not None and imu.stat().st_size:
         table = _imu_table(imu)
         tracks["imu"] = ArrayTrack(to_microseconds(table[:, 0], str(imu), "s"), table[:, 1:])
-    return ArrayRecording(read_events(path / "events.txt", sensor, on_error), tracks, "ecd")
+    return ArrayRecording(read_events(events, sensor, on_error), tracks, "ecd")
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """Return the file of a folder that is called `name`, or so in another case."""
+    if (folder / name).is_file():
+        return folder / name
+    return next((file for file in folder.iterdir() if file.name.lower() == name and file.is_file()), None)
 
 
 def _frames(path: Path) -> PictureTrack | None:
-    listing = path / "images.txt"
-    if not listing.is_file():
+    listing = _file(path, "images.txt")
+    if listing is None:
         return None
+
+    @cache
+    def in_another_case() -> dict[str, Path]:
+        return {file.relative_to(path).as_posix().lower(): file for file in path.rglob("*")}
+
     times: list[float] = []
     pictures: list[Path] = []
     num_missing = 0
@@ -67,9 +81,12 @@ def _frames(path: Path) -> PictureTrack | None:
             time, name = float(fields[0]), fields[1]
         except (ValueError, IndexError):
             raise FormatError(f"{listing}: line {number} is no `time path`: {line[:60]!r}") from None
-        if (path / name).is_file():
+        picture = path / name
+        if not picture.is_file():
+            picture = in_another_case().get(PurePosixPath(name).as_posix().lower(), picture)
+        if picture.is_file():
             times.append(time)
-            pictures.append(path / name)
+            pictures.append(picture)
         else:
             num_missing += 1
     if num_missing:

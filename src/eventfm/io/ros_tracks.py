@@ -20,7 +20,8 @@ def bag_tracks(bag: Bag, events: str, trigger_topics: list[str], among_events: T
     """Return `frames`, `imu` and `triggers`, as far as the bag has them; `among_events` are triggers of `events`.
 
     Of several topics of a kind the one whose name begins most like `events` has the plain name, and the others are
-    called as their topics are; triggers among the events come before those of topics of their own.
+    called as their topics are; triggers among the events come before those of topics of their own. Of pictures that
+    begin alike those of a camera (`image_raw`) come before what else a simulator writes (`depthmap`).
     """
     tracks: dict[str, Track] = {}
     kinds: list[tuple[str, type[ImageTrack] | type[SampleTrack], list[str]]] = [
@@ -31,7 +32,8 @@ def bag_tracks(bag: Bag, events: str, trigger_topics: list[str], among_events: T
     if among_events is not None:
         tracks["triggers"] = among_events
     for name, kind, topics in kinds:
-        held = sorted((t for t in topics if bag.topics[t].num_messages), key=lambda t: (-_shared(t, events), t))
+        held = [topic for topic in topics if bag.topics[topic].num_messages]
+        held.sort(key=lambda topic: (-_shared(topic, events), "image_raw" not in topic, topic))
         for topic in held:
             tracks[topic if name in tracks else name] = kind(bag, topic)
     return tracks

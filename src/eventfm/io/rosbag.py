@@ -205,8 +205,8 @@ def open_bag(path: Path, sensor: Sensor | None, on_error: OnError) -> Recording:
     """Return the events of one topic with the tracks `frames`, `imu` and `triggers` that the bag has.
 
     Every event is decoded and checked once here, unless an index of an earlier time is there. Of several topics with
-    pictures the one whose name is most like that of the events is `frames`, and the others are tracks under their own
-    names; so for `imu`.
+    pictures the one whose name is most like that of the events is `frames`, of those alike `image_raw`, and the others
+    are tracks under their own names; so for `imu`.
 
     Raises:
         FormatError: No topic holds events, or several do and none was chosen; or the bag is damaged.

@@ -14,11 +14,14 @@ from eventfm.data.build import DataConfig, open_source
 from eventfm.data.datasets.checking import check
 from eventfm.data.datasets.contract import list_digest
 from eventfm.data.datasets.dsec_pairs import SEQUENCES
+from eventfm.data.datasets.ecd_pairs import SEQUENCES as ECD
 from eventfm.data.datasets.framed import by_benchmarks
 from eventfm.data.datasets.mvsec_pairs import SEQUENCES as MVSEC
 from eventfm.data.datasets.opening import locate, open_dataset
 from eventfm.data.datasets.registry import DATASETS
 from eventfm.data.test_sequences import TEST_SEQUENCES
+from eventfm.data.windows import WindowConfig, cut, read
+from eventfm.representations import EventVolume
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*eventfm datasets check")
 TESTED = ("mvsec-pairs", "dsec-pairs", "ddd17-pairs", "ddd20-pairs")
@@ -41,7 +44,7 @@ def test_all_of_dsec_is_known() -> None:
     assert counts == {"train": 41, "test": len(TEST_SEQUENCES["DSEC test split"])}
 
 
-@pytest.mark.parametrize(("name", "sequences"), [("dsec-pairs", SEQUENCES), ("mvsec-pairs", MVSEC)])
+@pytest.mark.parametrize(("name", "sequences"), [("dsec-pairs", SEQUENCES), ("mvsec-pairs", MVSEC), ("ecd-pairs", ECD)])
 def test_lists_are_those_of_the_cards(name: str, sequences: tuple[str, ...]) -> None:
     (division,) = DATASETS.get(name).card.divisions
     splits = {sequence: by_benchmarks(sequence) for sequence in sequences}
@@ -77,6 +80,31 @@ def test_frames_of_dsec_that_were_warped_already_need_no_calibration(tmp_path: P
         cv2.imwrite(str(folder / f"images/left/distorted/{number:06d}.png"), picture)
     entry = next(e for e in open_dataset("dsec-pairs", tmp_path).entries if e.split == "train")
     np.testing.assert_array_equal(entry.recording.tracks["frames"].read(1), picture[..., ::-1])
+
+
+def test_a_sequence_as_text_and_as_a_bag_is_one(tmp_path: Path) -> None:
+    WRITERS["ecd-pairs"](tmp_path)
+    (tmp_path / "text/slider_far").rename(tmp_path / "text/poster_6dof")
+    found = locate("ecd-pairs", tmp_path).found
+    assert [sample.files for sample in found.samples] == [("poster_6dof.bag",)]
+    assert [p.path for p in found.problems if p.kind == "doubled"] == ["text/poster_6dof/events.txt"]
+
+
+def test_a_real_sequence_of_the_event_camera_dataset(real_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "slider_depth").symlink_to(real_data / "pairs/slider_depth")
+    (entry,) = open_dataset("ecd-pairs", tmp_path).entries
+    recording = entry.recording
+    with pytest.warns(UserWarning, match="79 of 87 pictures are missing"):
+        assert recording.num_events == 50_000
+    assert len(recording.tracks["frames"]) == 8
+    assert (entry.name, entry.split) == ("train/slider_depth", "train")
+    windows = cut(recording, WindowConfig(by="frames"))
+    counts = [len(read(recording, window)) for window in windows]
+    assert len(counts) == 4  # the events end after the fifth frame
+    assert min(counts) > 5000
+    grid = EventVolume()(read(recording, windows[1]))
+    assert grid.any()
+    assert recording.tracks["frames"].read(0).shape == (180, 240)
 
 
 def test_recordings_without_frames_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,9 @@ data.
 `check` names what is missing, damaged or there twice, file by file, and compares numbers and lists with the published
 ones. `prepare` works in parallel and goes on where it was stopped; a folder that has grown adds to what is there.
 Samples of at most 262,144 events without tracks lie side by side in their store, so that a million of small ones make
-some thousand files. Names of folders may be in any case, and lie as deep as an archive put them. `ef-imagenet` and
+some thousand files, and are read faster than the originals
+([measured](../benchmarks/results/dataset_throughput/README.md) on a folder as large as 50,000 samples of N-ImageNet).
+Names of folders may be in any case, and lie as deep as an archive put them. `ef-imagenet` and
 `scaleevent-trio` are published as ready-made volumes: they are trained on as they are, and there is nothing to prepare.
 This page is made from the cards (`data/datasets/page.py`).
 """

@@ -24,6 +24,7 @@ DATASETS = Registry(
         "dsec-flow": "eventfm.data.datasets.dsec_flow:DATASET",
         "dsec-disparity": "eventfm.data.datasets.dsec_disparity:DATASET",
         "ddd17-seg": "eventfm.data.datasets.ddd17_seg:DATASET",
+        "ecd-pairs": "eventfm.data.datasets.ecd_pairs:DATASET",
         "mvsec-pairs": "eventfm.data.datasets.mvsec_pairs:DATASET",
         "m3ed-pairs": "eventfm.data.datasets.m3ed_pairs:DATASET",
         "dsec-pairs": "eventfm.data.datasets.dsec_pairs:DATASET",
