@@ -46,12 +46,11 @@ def dot_plot(
     if reference is not None:
         axes.axvline(reference.value, color="0.5", linestyle="--", linewidth=1)
         axes.annotate(
-            reference.label, (reference.value, 1), xycoords=("data", "axes fraction"), rotation=90, fontsize=7,
-            ha="right", va="top", color="0.4",
+            reference.label, (reference.value, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+            textcoords="offset points", fontsize=7, ha="center", va="bottom", color="0.4",
         )  # fmt: skip
     axes.set_yticks(range(len(marks)), [mark.label for mark in marks], fontsize=8)
     axes.set_ylim(len(marks) - 0.5, -0.5)
-    axes.margins(x=0.07)  # room for the name of the reference, where that is at an end
     axes.set_xlabel(figure_name, fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
