@@ -22,10 +22,11 @@ from pathlib import Path
 from quality.folder import Clock, claim
 from quality.workers import workers
 from tasks_made.encoders import DISTILLED, STAGE1, Place
+from tasks_made.layout import layout_error
 from tasks_made.report import write_report
 from tasks_made.settings import TASKS, Settings
 from tasks_made.suites import compare
-from tasks_made.worlds import film
+from tasks_made.worlds import WIDE, film
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
     for task in tasks:
         with clock(task):
             results[task] = compare(task, out, settings)
-        write_report(out, results, settings)
+        write_report(out, results, settings, layout_error(out / WIDE) if "depth" in results else None)
 
 
 if __name__ == "__main__":

@@ -31,16 +31,25 @@ ENOUGH = 0.3
 """Less error than the predictor that does not look, as a share, from which on a task counts as learnt."""
 
 
-def write_report(out: Path, results: Mapping[str, TransferResult], settings: Settings) -> None:
-    """Write `README.md`, `results.json` and a plot of each task into `out`."""
+def write_report(
+    out: Path, results: Mapping[str, TransferResult], settings: Settings, layout: float | None = None
+) -> None:
+    """Write `README.md`, `results.json` and a plot of each task into `out`.
+
+    Args:
+        out: Where `notes.md` may lie.
+        results: Suites by their task.
+        settings: What they were made with.
+        layout: AbsRel of who knows the layout of the worlds alone (`tasks_made.layout`).
+    """
     found = {task: _judged(result) for task, result in results.items()}
     clock = out / "seconds.json"
     seconds: dict[str, float] = json.loads(clock.read_text()) if clock.exists() else {}
-    values = {"scale": "small", "settings": asdict(settings), "tasks": found, "seconds": seconds}
+    values = {"scale": "small", "settings": asdict(settings), "tasks": found, "layout": layout, "seconds": seconds}
     write_atomic(out / "results.json", json.dumps(values, indent=2) + "\n")
     for task, rows in found.items():
         _draw(rows, task, out / f"{task}.png")
-    write_atomic(out / "README.md", _page(found, seconds, settings, out))
+    write_atomic(out / "README.md", _page(found, seconds, settings, layout, out))
 
 
 def _judged(result: TransferResult) -> dict[str, dict[str, Any]]:
@@ -67,7 +76,11 @@ def _draw(rows: Mapping[str, Mapping[str, Any]], task: str, file: Path) -> None:
 
 
 def _page(
-    found: Mapping[str, Mapping[str, Mapping[str, Any]]], seconds: Mapping[str, float], settings: Settings, out: Path
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    seconds: Mapping[str, float],
+    settings: Settings,
+    layout: float | None,
+    out: Path,
 ) -> str:
     width, height = settings.sensor
     lines = [
@@ -79,6 +92,10 @@ def _page(
         f"{settings.backbone}, for all rows. Each was pretrained once, and fine-tuned with seeds "
         f"{list(settings.seeds)}: mean ± standard deviation, in brackets 95 % bootstrap intervals over test "
         "recordings, seeds pooled. Differences are paired by recording, and bold where the interval leaves out 0.",
+        "",
+        f"The camera sees {settings.field_of_view_deg:g} degrees, so that things are large. Depth has worlds of its "
+        f"own, {settings.num_labelled} too, that no encoder was pretrained on: seen with "
+        f"{settings.depth_field_of_view_deg:g} degrees and always with a floor, of which the camera is 1 m above.",
         "",
         "`stage1` is EventPretrain's first stage, `distilled` is ScaleEvent's distillation. Its teacher is an image "
         "network that learnt the classes in pictures of the unlabelled worlds: **it has seen labels, of pictures**, "
@@ -95,7 +112,14 @@ def _page(
             ]
             for row in rows.values()
         ]  # fmt: skip
-        lines += [f"## {task.capitalize()}", "", markdown(header, body), "", f"![{task}]({task}.png)", ""]
+        lines += [f"## {task.capitalize()}", "", markdown(header, body), ""]
+        if task == "depth" and layout is not None:
+            lines += [
+                "Who does not look says one depth, the median of the training maps. Who does not look either but says "
+                f"the median of each pixel, which is to know where the floor is, has {100 * layout:.1f} %.",
+                "",
+            ]
+        lines += [f"![{task}]({task}.png)", ""]
     if (out / "notes.md").exists():
         lines += [(out / "notes.md").read_text(encoding="utf-8").rstrip(), ""]
     spent = "; ".join(f"{name} {value / 60:.0f} min" for name, value in seconds.items() if value >= 30)

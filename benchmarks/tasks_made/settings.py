@@ -22,8 +22,10 @@ class Settings:
     """Width and height."""
     shapes: tuple[str, ...] = ("disc", "box", "star", "crescent")
     field_of_view_deg: float = 20.0
+    depth_field_of_view_deg: float = 55.0
+    """Of the worlds of depth: wide enough for the floor, whose distance below the camera is what tells metres."""
     num_labelled: int = 2_000
-    """Worlds: eight of ten to learn from, one to choose the step, one to test."""
+    """Worlds, and as many of depth: eight of ten to learn from, one to choose the step, one to test."""
     num_unlabelled: int = 4_000
 
     backbone: str = "convvit_nano"

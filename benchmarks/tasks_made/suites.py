@@ -8,7 +8,7 @@ from typing import Any
 from eventfm.api.transferring import TransferResult, transfer
 from tasks_made.encoders import DISTILLED, STAGE1
 from tasks_made.settings import Settings
-from tasks_made.worlds import LABELLED
+from tasks_made.worlds import LABELLED, WIDE
 
 
 def compare(task: str, out: Path, settings: Settings) -> TransferResult:
@@ -17,10 +17,11 @@ def compare(task: str, out: Path, settings: Settings) -> TransferResult:
     Raises:
         SystemExit: It was stopped.
     """
+    worlds = out / (WIDE if task == "depth" else LABELLED)
     result = transfer(
         recipe=task,
         encoders=[str(out / name) for name in (STAGE1, DISTILLED)],
-        data={"path": str(out / LABELLED), "labels": str(out / LABELLED / "labels.csv"), "num_workers": 1},
+        data={"path": str(worlds), "labels": str(worlds / "labels.csv"), "num_workers": 1},
         protocols=("full",),
         shares=settings.shares,
         seeds=settings.seeds,
@@ -46,4 +47,6 @@ def _task(task: str, settings: Settings) -> dict[str, Any]:
         out["head"] = {"name": "upernet", "dim": settings.head_dim}
     if task in ("segmentation", "flow"):
         out["auxiliary"] = 0
+    if task == "depth":
+        out["scale"] = "log"
     return out

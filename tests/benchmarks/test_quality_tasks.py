@@ -16,6 +16,8 @@ import torch
 from eventfm.api.transfer_cells import Cell, CellResult, Labels, Row
 from eventfm.api.transferring import TransferResult
 from eventfm.evaluation.scoring import Scored
+from eventfm.events import Events, Sensor
+from eventfm.io import ArrayRecording, ArrayTrack, save_recording
 from eventfm.tasks.metrics import build_metrics
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -93,6 +95,22 @@ def test_rows_say_how_much_less_error_they_have_than_who_does_not_look(tmp_path:
     ):
         assert text in page
     assert (tmp_path / "flow.png").stat().st_size > 1000
+
+
+def test_who_knows_the_layout_alone_says_each_pixels_median(tmp_path: Path) -> None:
+    near, far, test = (np.full((3, 4), depth, np.float32) for depth in (2, 4, 4))
+    near[2], far[2], test[2] = 1, 1, 1
+    test[0, 0] = np.nan
+    worlds = [("a", "train", near), ("b", "train", far), ("c", "test", test), ("d", "val", 9 * near)]
+    lines = ["path,label,split,fold"]
+    for name, split, depth in worlds:
+        events = Events.checked([0, 1], [0, 1], [0, 99_999], [0, 1], Sensor(4, 3))
+        track = ArrayTrack(np.array([50_000, 100_000]), np.stack([depth, depth]))
+        save_recording(tmp_path / f"{name}.h5", ArrayRecording(events, {"depth": track}))
+        lines.append(f"{name}.h5,x,{split},")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    # Floor rows are known; elsewhere 3 is said of 4, in seven of the eleven known pixels.
+    assert part("layout").layout_error(tmp_path) == pytest.approx(0.25 * 7 / 11)
 
 
 @pytest.mark.slow
