@@ -20,6 +20,8 @@ from eventfm.data.loader import evaluation_batches
 from eventfm.data.table import CollectionError
 from eventfm.deployment.model import ModelError, load_model, read_model_card
 from eventfm.evaluation.scoring import score_task
+from eventfm.events import Events, Sensor
+from eventfm.io import ArrayRecording, ArrayTrack, save_recording
 from eventfm.models.encoder import EncoderError, read_card
 from eventfm.simulation.scene import CLASS_NAMES
 
@@ -203,7 +205,43 @@ def test_mistakes_are_named(worlds: Path, store: Path, trained: RunResult, tmp_p
         finetune("recognition", data=store, encoder=trained.encoder, out=tmp_path / "a", **TINY)
     with pytest.raises(ValueError, match=r"one of labels\.share and labels\.shots"):
         start("recognition", worlds, trained.encoder, tmp_path / "a", **{"labels.share": 0.5, "labels.shots": 1})
+    with pytest.raises(ValueError, match=r"for segmentation give labels\.share"):
+        start("segmentation", worlds, trained.encoder, tmp_path / "a", **{"labels.shots": 1})
     assert not (tmp_path / "a").exists(), "nothing is begun that cannot go on"
+
+
+def test_recordings_of_one_window_are_held_out_whole(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    def windows(rows: list[str], **changes: Any) -> tuple[list[int], list[int]]:
+        table = tmp_path / "labels.csv"
+        table.write_text("\n".join(rows[:1] + [row.replace(",val,", ",train,") for row in rows[1:]]))
+        changes = {"data.labels": str(table), **changes}
+        opened = open_finetune(_config("recognition", worlds, trained.encoder, tmp_path / "run", **changes))
+        parts = opened.training, opened.validation
+        return tuple([number for number, _ in part.windows] for part in parts)  # type: ignore[return-value]
+
+    rows = [row for row in (worlds / "labels.csv").read_text().splitlines() if ",test," not in row][:5]
+    training, validation = windows(rows)
+    assert len(training) == 3
+    assert sorted(training + validation) == [0, 1, 2, 3]
+    with pytest.raises(CollectionError, match=r"no window is left to choose.*or more recordings, or shorter windows"):
+        windows(rows[:2])
+    with pytest.raises(CollectionError, match=r"no window is left to choose.*or data\.holdout above 0"):
+        windows(rows, **{"data.holdout": 0})
+
+
+def test_a_class_that_validation_alone_has_is_a_class(trained: RunResult, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rng = np.random.default_rng(0)
+    for name, highest in (("a", 1), ("b", 4)):
+        x, y, t = rng.integers(0, 32, 400), rng.integers(0, 32, 400), np.sort(rng.integers(0, 40_000, 400))
+        maps = np.full((3, 32, 32), highest, np.uint8)
+        track = ArrayTrack(np.array([10_000, 20_000, 30_000]), maps)
+        events = Events.checked(x, y, t, rng.integers(0, 2, 400), Sensor(32, 32))
+        save_recording(tmp_path / "data" / f"{name}.h5", ArrayRecording(events, {"semantic": track}))
+    (tmp_path / "labels.csv").write_text("path,split\na.h5,train\nb.h5,val\n")
+    changes = {"data.path": str(tmp_path / "data"), "data.labels": str(tmp_path / "labels.csv")}
+    config = _config("segmentation", tmp_path, trained.encoder, tmp_path / "run", **changes)
+    assert open_finetune(config).classes == tuple(f"class {n}" for n in range(5))
 
 
 def test_a_damaged_model_is_refused(worlds: Path, trained: RunResult, tmp_path: Path) -> None:

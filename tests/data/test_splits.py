@@ -44,13 +44,21 @@ SPLITS = "path,label,split\na,cat,train\nb,dog,train\nc,cat,validation\nd,dog,te
 
 
 def test_each_split_is_a_source_with_all_classes(tmp_path: Path) -> None:
-    found = parts(store(tmp_path), SPLITS, needed=("train", "val", "test"))
+    with pytest.warns(UserWarning, match="left out") as said:
+        found = parts(store(tmp_path), SPLITS, needed=("train", "val", "test"))
+    assert [str(w.message) for w in said] == [
+        "1 recordings, e.g. 'e', have split 'extra', which is none of train, val, valid, validation, test: left out",
+        "1 recordings, e.g. 'f', have no split, where others have one: left out",
+    ]
     assert names(found) == {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
     for source in found.values():
         assert source.collection is not None
         assert source.collection.classes == ("cat", "dog")
     assert [entry.label for entry in found["test"].collection.entries] == [1]  # type: ignore[union-attr]
-    assert names(parts(tmp_path / "s.h5", SPLITS.replace("validation", "valid")))["val"] == ["c"]
+    rows = SPLITS.replace("e,dog,extra", "e,dog,TEST").replace("f,cat,", "f,cat,Train")
+    with warnings.catch_warnings(action="error"):
+        found = parts(tmp_path / "s.h5", rows.replace("validation", "Valid"))
+    assert names(found) == {"train": ["a", "b", "f"], "val": ["c"], "test": ["d", "e"]}
 
 
 def test_a_fold_is_tested_on_and_the_others_are_learnt_from(tmp_path: Path) -> None:
@@ -74,7 +82,8 @@ def test_without_splits_all_is_for_training(tmp_path: Path) -> None:
 def test_a_part_that_is_needed_and_not_there(tmp_path: Path) -> None:
     path = store(tmp_path, "abc")
     rows = "path,split\na,train\nb,trian\nc,validation\n"
-    with pytest.raises(CollectionError, match=r"for test: .* with test in .* there is \['train', 'trian', 'valid"):
+    error = pytest.raises(CollectionError, match=r"for test: .* with test in .* there is \['train', 'trian', 'valid")
+    with pytest.warns(UserWarning, match="split 'trian', which is none of"), error:
         parts(path, rows, ("train", "test"))
     with pytest.raises(CollectionError, match=r"for train: .* with train in its column split"):
         parts(path, "path,split\na,val\nb,test\n")

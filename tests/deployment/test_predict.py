@@ -64,6 +64,15 @@ def test_load_from_an_encoder_or_from_its_run(tmp_path: Path) -> None:
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_there_is_not_is_refused(tmp_path: Path, encoder: LoadedEncoder) -> None:
+    save_encoder(tmp_path, network(), card())
+    with pytest.raises(ValueError, match="no CUDA device"):
+        load(tmp_path, "cuda")
+    with pytest.raises(ValueError, match="no CUDA device"):
+        encoder.to("cuda:0")
+
+
 def test_load_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="no encoder in"):
         load(tmp_path)

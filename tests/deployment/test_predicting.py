@@ -296,6 +296,12 @@ def test_more_classes_than_a_mask_holds() -> None:
         next(model.answers(RECORDING, model.windows(RECORDING)))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_there_is_not_is_refused(saved: tuple[str, Path]) -> None:
+    with pytest.raises(ValueError, match="no CUDA device"):
+        load(saved[1], "cuda")
+
+
 def test_folders_without_a_model(tmp_path: Path) -> None:
     backbone = build_backbone("vit_nano", GRID.channels, SIZE)
     save_encoder(tmp_path / "run" / "encoder", backbone, card("depth").encoder)

@@ -177,11 +177,12 @@ def open_finetune(config: FinetuneConfig) -> Opened:
     training = cast(WindowSamples, made.training)
     held_out = samples("val", everything).training if "val" in parts else made.held_out
     if held_out is None:
+        more = "more recordings, or shorter windows" if config.data.holdout else "data.holdout above 0"
         raise CollectionError(
-            "nothing to choose the best step by: give data.holdout above 0, or a split named val in data.labels"
+            f"no window is left to choose the best step by: give a split named val in data.labels, or {more}"
         )
     validation = replace(cast(WindowSamples, held_out), label_size="sensor")
-    classes = _classes(config, source.collection.classes, named, training)
+    classes = _classes(config, source.collection.classes, named, (training, validation))
     if "semantic" in training.wanted:
         training, validation = (replace(part, class_limit=len(classes)) for part in (training, validation))
     training = _few(training, config)
@@ -204,16 +205,17 @@ def _few(samples: WindowSamples, config: FinetuneConfig) -> WindowSamples:
     if few.shots is None:
         chosen = share_of(names, float(few.share or 1), few.seed)
     else:
+        task = config.task.get("name")
+        if task != "recognition":
+            raise ValueError(f"labels.shots counts windows of each class of recognition; for {task} give labels.share")
         labels = [samples.entry(n).label for n in range(len(samples))]
-        if None in labels:
-            raise ValueError("labels.shots counts windows of each class, and these recordings have no class")
         chosen = k_shot(np.array(labels), names, few.shots, few.seed)
     log.info("labels of %d of %d windows are used", len(chosen), len(samples))
     return replace(samples, windows=tuple(samples.windows[n] for n in chosen))
 
 
 def _classes(
-    config: FinetuneConfig, labels: tuple[str, ...], named: tuple[str, ...], training: WindowSamples
+    config: FinetuneConfig, labels: tuple[str, ...], named: tuple[str, ...], parts: tuple[WindowSamples, WindowSamples]
 ) -> tuple[str, ...]:
     """Return the names of the classes, of tasks that have such: `labels` of recordings, or `named` ones of pixels."""
     task = str(config.task.get("name"))
@@ -223,7 +225,7 @@ def _classes(
         return labels
     if task != "segmentation":
         return ()
-    return named or tuple(f"class {n}" for n in range(training.num_classes()))
+    return named or tuple(f"class {n}" for n in range(max(part.num_classes() for part in parts)))
 
 
 def _objective(config: FinetuneConfig, beginning: Beginning, channels: int, num_classes: int | None) -> Any:

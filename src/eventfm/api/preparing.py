@@ -13,6 +13,7 @@ from eventfm.api.settings import nested
 from eventfm.api.teaching import load_named
 from eventfm.config import Config
 from eventfm.data.build import DataConfig, open_source, scenes_of
+from eventfm.engine.devices import find_device
 from eventfm.engine.teacher_cache import CacheBuilt, build_cache
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,11 @@ def prepare_teacher(*, quiet: bool = False, **settings: Any) -> CacheBuilt:
         WriteError: The system refused to write; what is finished stays.
     """
     config = PrepareTeacherConfig.parse(nested(settings), "prepare teacher")
+    device = str(find_device(config.device)[0])
     scenes = scenes_of(open_source(config.data), config.data)
     teacher = load_named(config.teacher)
     with counted("teacher", len(scenes), quiet) as progress:
-        built = build_cache(config.out, scenes, teacher, config.batch_size, progress, device=_device(config.device))
+        built = build_cache(config.out, scenes, teacher, config.batch_size, progress, device=device)
     for name, reason in list(built.failed.items())[:_NAMED_AT_MOST]:
         log.error("%s: %s", name, reason)
     if len(built.failed) > _NAMED_AT_MOST:
@@ -57,11 +59,3 @@ def prepare_teacher(*, quiet: bool = False, **settings: Any) -> CacheBuilt:
     if built.failed and not built.num_tokens_written + built.num_kept:
         raise ValueError(f"none of the {len(built.failed)} pictures could be read, so that the cache is empty")
     return built
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"

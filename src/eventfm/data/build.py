@@ -167,7 +167,7 @@ def _cut(collection: Collection, config: DataConfig, asked: _Asked) -> Samples:
         labels_of(collection)
     if target == "frames" and window.by == "time":
         window = window.model_copy(update={"by": "frames"})
-    training, held_out = _split(collection, window, config.holdout, "before" in asked.wanted)
+    training, held_out = _split(collection, window, config.holdout, asked.wanted)
     whole = Path(str(config.path)).name
     curated, unreadable = None, {}
     if config.curate is not None:
@@ -237,10 +237,18 @@ def _may_lie_between_frames(window: WindowConfig) -> bool:
 
 
 def _split(
-    collection: Collection, window: WindowConfig, holdout: float, with_before: bool
+    collection: Collection, window: WindowConfig, holdout: float, wanted: tuple[str, ...]
 ) -> tuple[list[tuple[int, Window]], list[tuple[int, Window]]]:
+    """Return (training, held-out) windows.
+
+    Of many recordings some are held out, of few the end of each. Labels need something to choose the step by: where
+    no recording has a second window, few recordings are held out like many.
+    """
+    with_before = "before" in wanted
     if len(collection.entries) < MANY or not holdout:
-        return cut_collection(collection, window, holdout, with_before)
+        training, held_out = cut_collection(collection, window, holdout, with_before)
+        if held_out or not holdout or not wanted or len(training) < 2:
+            return training, held_out
     windows, _ = cut_collection(collection, window, with_before=with_before)
     kept_out = chosen([entry.name for entry in collection.entries], holdout)
     training = [w for w in windows if w[0] not in kept_out]

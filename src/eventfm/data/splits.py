@@ -6,12 +6,12 @@ import warnings
 from dataclasses import replace
 from itertools import combinations
 
-from eventfm.data.collection import Collection
+from eventfm.data.collection import Collection, Entry
 from eventfm.data.opening import DataConfig, Source, open_source
 from eventfm.data.table import CollectionError
 
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-"""The parts, and what their splits are called in a table."""
+"""The parts, and what their splits are called in a table, in small or capital letters."""
 
 
 def open_parts(config: DataConfig, needed: tuple[str, ...] = ("train",)) -> dict[str, Source]:
@@ -54,11 +54,16 @@ def _parted(collection: Collection, fold: int | None) -> dict[str, Collection]:
         return {"train": collection.select(exclude_fold=fold), "test": collection.select(fold=fold)}
     if not any(entry.split for entry in collection.entries):
         return {"train": collection}
-    return {
-        part: replace(collection, entries=entries)
-        for part, names in PARTS.items()
-        if (entries := tuple(entry for entry in collection.entries if entry.split in names))
-    }
+    part_of = {name: part for part, names in PARTS.items() for name in names}
+    found: dict[str, list[Entry]] = {}
+    others: dict[str, list[Entry]] = {}
+    for entry in collection.entries:
+        part = part_of.get((entry.split or "").lower())
+        (others.setdefault(entry.split or "", []) if part is None else found.setdefault(part, [])).append(entry)
+    for split, entries in others.items():
+        of = f"split {split!r}, which is none of {', '.join(part_of)}" if split else "no split, where others have one"
+        warnings.warn(f"{len(entries)} recordings, e.g. {entries[0].name!r}, have {of}: left out", stacklevel=4)
+    return {part: replace(collection, entries=tuple(found[part])) for part in PARTS if part in found}
 
 
 def _refuse_overlaps(collections: dict[str, Collection]) -> None:

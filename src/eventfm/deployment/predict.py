@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from eventfm.data.pairs import write_grid
 from eventfm.data.transforms import whole
 from eventfm.data.windows import WindowConfig, cut, read
+from eventfm.engine.devices import find_device
 from eventfm.events import Events
 from eventfm.io import ArrayRecording
 from eventfm.models.encoder import CARD, EncoderCard, check_representation, load_encoder, read_card
@@ -35,8 +36,12 @@ class LoadedEncoder:
     card: EncoderCard
 
     def to(self, device: str | torch.device) -> LoadedEncoder:
-        """Return the same encoder with its weights moved to `device`."""
-        self.backbone.to(device)
+        """Return the same encoder with its weights moved to `device`, `auto` or as torch names them.
+
+        Raises:
+            ValueError: This machine has no such device.
+        """
+        self.backbone.to(find_device(device)[0])
         return self
 
     def tensors(self, windows: Sequence[Events]) -> Tensor:

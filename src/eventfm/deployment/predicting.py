@@ -18,6 +18,7 @@ from eventfm.data.transforms import Geometry, whole
 from eventfm.data.windows import MIN_COVERAGE, Window, WindowConfig, before, cut, is_covered, read
 from eventfm.deployment.model import WEIGHTS, ModelCard, load_model, model_folder
 from eventfm.deployment.tiling import tiled
+from eventfm.engine.devices import find_device
 from eventfm.events import Events, Sensor
 from eventfm.models.encoder import WEIGHTS as ENCODER_WEIGHTS
 from eventfm.protocols import Recording, Representation
@@ -74,8 +75,12 @@ class LoadedModel:
         return "before" in wanted(self.card.task)
 
     def to(self, device: str | torch.device) -> LoadedModel:
-        """Return the same model with its weights moved to `device`."""
-        self.objective.to(device)
+        """Return the same model with its weights moved to `device`, `auto` or as torch names them.
+
+        Raises:
+            ValueError: This machine has no such device.
+        """
+        self.objective.to(find_device(device)[0])
         return self
 
     def windows(self, recording: Recording, changes: Mapping[str, Any] | None = None) -> list[Window]:

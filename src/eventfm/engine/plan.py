@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from eventfm.engine.devices import find_device
 from eventfm.engine.distributed import World
 from eventfm.engine.optim import decayed, schedule
 from eventfm.engine.settings import TrainSettings
@@ -108,19 +109,9 @@ def _warmup(settings: TrainSettings, num_steps: int) -> tuple[int, str]:
 
 
 def _device(name: str, world: World) -> tuple[torch.device, str]:
-    if name == "auto":
-        found = torch.cuda.is_available()
-        name, reason = ("cuda", "CUDA is available") if found else ("cpu", "no CUDA device was found")
-    else:
-        reason = "as given"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"expected device to be auto, cpu, cuda, ..., got {name!r}") from error
+    device, reason = find_device(name)
     if device.type != "cuda":
         return device, reason
-    if not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for and this machine has no CUDA device; use device=cpu or auto")
     index = world.local_rank if world.size > 1 or device.index is None else device.index
     if index >= torch.cuda.device_count():
         raise ValueError(f"expected at most {torch.cuda.device_count()} ranks on this machine, one per CUDA device")
