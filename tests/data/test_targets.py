@@ -395,7 +395,7 @@ def test_what_is_no_recording_has_no_labels(tmp_path: Path) -> None:
 def test_every_recording_needs_its_label(tmp_path: Path, store: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("path,label\nr0,cat\nr1,\n")
-    config = DataConfig.parse({"path": str(store), "labels": str(table), "target": "none"})
+    config = DataConfig.parse({"path": str(store), "labels": str(table), "target": "none", "holdout": 0})
     with pytest.raises(CollectionError, match=r"1 of 2 recordings have no label, e.g. 'r1'"):
         build_samples(open_source(config), config, VoxelGrid(2), VoxelGrid(1), SIZE, wanted=("label",))
     table.write_text("path,label\nr0,cat\nr1,dog\n")

@@ -143,6 +143,11 @@ def test_view_is_the_scale_of_training() -> None:
     assert view(Sensor(640, 480), (224, 224), 0.25).out == (120, 160)
 
 
+def test_a_scale_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(PredictError, match=r"at most 12\.8 for a sensor of 1280x720, got 640: it is pixels"):
+        view(Sensor(1280, 720), (64, 64), 640)
+
+
 @pytest.mark.parametrize(
     ("scale", "expected"), [(None, (3 * 90 / 58, -2 * 50 / 32)), (1, (3.0, -2.0)), (2, (1.5, -1.0))]
 )

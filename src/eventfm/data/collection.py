@@ -245,6 +245,6 @@ def labels_of(collection: Collection) -> np.ndarray:
     if missing:
         raise CollectionError(
             f"{len(missing)} of {len(collection.entries)} recordings have no label, e.g. {missing[0]!r}; "
-            "give data.labels=TABLE.csv with the columns path,label"
+            "give data.labels=TABLE.csv with the columns path,label, and a label in every row"
         )
     return np.array([entry.label for entry in collection.entries], np.int64)

@@ -29,6 +29,8 @@ ARRAY = {"recognition": "share", "segmentation": "semantic", "flow": "flow", "de
 """What the answers of each task are called; those of a task but recognition are for every pixel."""
 MAX_CLASSES = 255
 """Class numbers are kept as uint8, in which 255 means that there is none."""
+MAX_SIDE = 2**14
+"""Pixels of a side of what is looked at in tiles: more would not fit into memory."""
 
 
 class PredictError(ValueError):
@@ -204,12 +206,21 @@ def load(path: str | Path, device: str = "cpu") -> LoadedModel:
 
 
 def view(sensor: Sensor, size: tuple[int, int], scale: float | None = None) -> Geometry:
-    """Return the geometry that has the whole of `sensor` at `scale`, or else where `whole` has a part of it."""
+    """Return the geometry that has the whole of `sensor` at `scale`, or else where `whole` has a part of it.
+
+    Raises:
+        PredictError: The picture at that scale has a side of more than `MAX_SIDE` pixels.
+    """
     if scale is None:
         part = whole(sensor, size)
         rows, columns = size[0] / part.height * sensor.height, size[1] / part.width * sensor.width
     else:
         rows, columns = scale * sensor.height, scale * sensor.width
+        if max(rows, columns) > MAX_SIDE:
+            raise PredictError(
+                f"expected a scale of at most {MAX_SIDE / max(sensor.height, sensor.width):.3g} for a sensor of "
+                f"{sensor.width}x{sensor.height}, got {scale:g}: it is pixels of the input per pixel of the sensor"
+            )
     return Geometry(0, 0, sensor.width, sensor.height, (max(1, round(rows)), max(1, round(columns))))
 
 
