@@ -146,7 +146,7 @@ def test_what_is_done_is_not_done_again(
     assert all(np.array_equal(a.sums, b.sums) for a, b in zip(again.cells, result.cells, strict=True))
     assert [c.by_class for c in again.cells] == [c.by_class for c in result.cells]
 
-    with pytest.raises(ValueError, match="other settings, data or weights; choose another out="):
+    with pytest.raises(ValueError, match="of a run with other settings; choose another out="):
         suite(worlds, trained.out, result.out, train={**TINY["train"], "num_steps": 3})
 
 

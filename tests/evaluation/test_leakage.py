@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from eventfm.evaluation.leakage import Leakage, Seen, leakage, split_overlaps
+from eventfm.data.collection import Collection, Entry
+from eventfm.data.pairs import WindowSamples
+from eventfm.data.transforms import AugmentConfig
+from eventfm.data.windows import Window, WindowConfig
+from eventfm.evaluation.leakage import Leakage, Seen, fingerprints_of, leakage, split_overlaps
+from eventfm.events import Events, Sensor
+from eventfm.io import ArrayRecording
+from eventfm.representations import VoxelGrid
 
 PRINTS = {f"rec_{i:02d}.h5": f"{i:016x}" for i in range(40)}
 
@@ -68,6 +75,17 @@ def test_a_single_recording_without_a_name() -> None:
 def test_folders_tell_recordings_of_one_name_apart() -> None:
     found = leakage([f"train/events.h5 {1:016x}"], {"test/events.h5": f"{2:016x}", "train/events.hdf5": f"{3:016x}"})
     assert [item.name for item in found.same_name] == ["train/events.hdf5"]
+
+
+def test_recordings_that_windows_are_cut_from_are_known_by_their_content() -> None:
+    sensor = Sensor(4, 4)
+    one = ArrayRecording(Events.checked([1, 2], [1, 2], [0, 9], [True, False], sensor))
+    none = ArrayRecording(Events.checked([], [], [], [], sensor))
+    collection = Collection((Entry("unused", one), Entry("empty", none), Entry("used", one)))
+    windows = tuple((number, Window(0, 10)) for number in (2, 1, 2))
+    size, voxels = (4, 4), VoxelGrid(1)
+    samples = WindowSamples(collection, windows, WindowConfig(), voxels, voxels, size, AugmentConfig())
+    assert fingerprints_of(samples) == {"used": collection.entries[2].fingerprint}
 
 
 def test_splits() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +28,8 @@ class Row(NamedTuple):
     weights: Weights
     control: str = ""
     """The row that it is compared with, of a pretrained encoder."""
+    folder: str = ""
+    """What its folders and files are called, where that is not its name."""
 
 
 class Labels(NamedTuple):
@@ -65,7 +67,7 @@ class Cell(NamedTuple):
     @property
     def slug(self) -> str:
         """Name of its folder and files."""
-        row = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.row.name)
+        row = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.row.folder or self.row.name)
         return f"{row}-{self.protocol}-{self.labels.text.replace(' ', '_')}-seed{self.seed}"
 
 
@@ -100,27 +102,44 @@ def described(cell: Cell) -> dict[str, Any]:
     return {**cell.row._asdict(), "protocol": cell.protocol, "labels": cell.labels.text, "seed": cell.seed}
 
 
-def kept_cell(folder: Path, cell: Cell, known_by: Any, compute: Callable[[], CellResult]) -> CellResult:
-    """Return what is kept of `cell` in `folder`, or compute and keep it; `known_by` is all that decides the result.
+def file_of(folder: Path, cell: Cell) -> Path:
+    """Return where the result of a cell is kept."""
+    return folder / f"{cell.slug}.json"
+
+
+def kept_cell(folder: Path, cell: Cell, known_by: Mapping[str, Any], compute: Callable[[], CellResult]) -> CellResult:
+    """Return what is kept of `cell` in `folder`, or compute and keep it.
+
+    `known_by` is all that decides the result, under what people call it.
 
     Raises:
-        ValueError: What is kept belongs to other settings.
+        ValueError: What is kept belongs to other settings, data or weights; the message says which.
     """
-    file = folder / f"{cell.slug}.json"
-    digest = hashlib.sha256(json.dumps(known_by, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    file = file_of(folder, cell)
+    digests = {name: _sha256(value) for name, value in known_by.items()}
     if file.exists():
         values = json.loads(file.read_text(encoding="utf-8"))
-        if values["settings_sha256"] != digest:
-            raise ValueError(
-                f"{file} is of a run with other settings, data or weights; choose another out=, or delete it to run "
-                "it again"
-            )
+        _refuse_other(file, cell, values.get("known_by"), digests)
         sums = np.load(file.with_suffix(".npy"))
         return CellResult(cell, values["figures"], sums, values["step"], tuple(values["by_class"]))
     result = compute()
     folder.mkdir(parents=True, exist_ok=True)
     np.save(file.with_suffix(".npy"), result.sums)  # first: a cell is kept once its JSON is there
     kept = {"figures": result.figures, "by_class": result.by_class, "step": result.step}
-    values = {"settings_sha256": digest, **kept, **described(cell)}
+    values = {"known_by": digests, **kept, **described(cell)}
     write_atomic(file, json.dumps(values, indent=2) + "\n")
     return result
+
+
+def _refuse_other(file: Path, cell: Cell, kept: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
+    if kept == now:
+        return
+    names = [name for name in now if kept is not None and kept.get(name) != now[name]]
+    said = f"a run with other {' and other '.join(names)}" if names else "an earlier version of this suite"
+    raise ValueError(
+        f"{file} is of {said}; choose another out=, or delete it and the folder runs/{cell.slug} to run it again"
+    )
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

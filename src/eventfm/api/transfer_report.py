@@ -120,7 +120,8 @@ def write_transfer(result: TransferResult, config: dict[str, Any]) -> None:
     of_classes = class_tables(result, lines)
     parts = [markdown(header, rows), markdown(second, text)]
     parts += [f"{table.caption}\n\n{markdown(list(table.columns), table.rows)}" for table in of_classes]
-    write_atomic(result.out / "table.md", "\n\n".join(parts) + "\n")
+    warning = warning_of(result)
+    write_atomic(result.out / "table.md", "\n\n".join([*parts, *warning]) + "\n")
     trivial = Mark("trivial", result.trivial.figures[metric])
     drawn = _with_most_labels(lines)
     names = [line.row.name for line in drawn]
@@ -138,6 +139,8 @@ def write_transfer(result: TransferResult, config: dict[str, Any]) -> None:
         ],
     )
     print_table(*short_table(result, lines))
+    for line in warning:
+        print(line)
     print(f"all figures: {result.out / 'table.md'}")
 
 
@@ -188,8 +191,13 @@ def _notes(result: TransferResult) -> str:
         )
     if result.task == "flow":
         text += "Flow is measured in pixels of the sensor. "
-    seen = [f"{row}: {said}" for row, said in result.seen.items() if said]
-    return text + (f"Warning, pretraining saw test recordings: {'; '.join(seen)}." if seen else "")
+    return text + " ".join(warning_of(result))
+
+
+def warning_of(result: TransferResult) -> list[str]:
+    """Return the sentence on encoders that were pretrained on test recordings; none where there is no such."""
+    seen = "; ".join(f"{row}: {said}" for row, said in result.seen.items() if said)
+    return [f"Warning, pretraining saw test recordings: {seen}"] if seen else []
 
 
 def _is_control(other: Line, line: Line) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -10,31 +9,28 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from eventfm.api.finetune_config import FewLabels, FinetuneConfig, beginning_of, encoder_folder, parse_finetune
-from eventfm.api.finetuning import open_finetune, run_finetune
+from eventfm.api.finetune_config import FinetuneConfig, encoder_folder, parse_finetune
+from eventfm.api.finetuning import run_finetune
 from eventfm.api.settings import nested
 from eventfm.api.task_pictures import draw_answers
-from eventfm.api.transfer_cells import Cell, CellResult, Labels, Protocol, Row, cells_of, kept_cell
+from eventfm.api.transfer_cells import Cell, CellResult, Labels, Protocol, cells_of, file_of, kept_cell
+from eventfm.api.transfer_plan import Exam, Plan, plan_of, samples_of_tests
 from eventfm.api.transfer_report import write_transfer
+from eventfm.api.transfer_rows import rows_of, without_encoder
 from eventfm.config import Config, ConfigError
-from eventfm.data.build import build_samples
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.pool import Tick, num_cores, run_here, run_in_processes
-from eventfm.data.splits import open_parts
 from eventfm.deployment.model import load_model
-from eventfm.evaluation.leakage import leakage
+from eventfm.evaluation.leakage import fingerprints_of, leakage
 from eventfm.evaluation.scoring import Scored, score_task
 from eventfm.evaluation.trivial import trivial_predictor
 from eventfm.models.encoder import read_card
-from eventfm.representations import VoxelGrid
-from eventfm.representations import build as build_representation
-from eventfm.tasks import wanted
 from eventfm.tasks.metrics import SELECT, build_metrics
 from eventfm.visualization.files import save_picture
 
@@ -57,9 +53,9 @@ class TransferConfig(Config):
     """Folder for the runs, their results, the table, plots and the report."""
     protocols: tuple[Protocol, ...] = ("linear", "full")
     """How encoders are used: `linear` trains a linear head on a frozen network; the others as `task.adapt.mode`."""
-    shares: tuple[float, ...] = (1.0,)
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     """Shares of the training labels that are used."""
-    shots: tuple[int, ...] = ()
+    shots: tuple[PositiveInt, ...] = ()
     """Labels of each class that are used, of recognition, besides the shares."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of heads, of weights that are drawn anew, of the order of samples, and of which few labels are used."""
@@ -95,36 +91,56 @@ def transfer(**settings: Any) -> TransferResult:
 
     For every encoder there is a row of the same network with weights drawn anew and the same budget: `scratch` where
     the network learns, `untrained` where it is frozen. Runs choose their step by validation windows, see the test
-    recordings never, and nothing is averaged over augmented views.
+    recordings never, and nothing is averaged over augmented views. All are scored on the same windows. That every run
+    can be done and scored is seen before the first one begins.
 
     Raises:
-        ValueError: Unknown keys, data without the splits or labels, encoders that do not fit.
+        ValueError: Unknown keys, data without the splits or labels, encoders that do not fit; or what is kept in `out`
+            is of other settings, data or weights.
     """
     config = TransferConfig.parse(nested(settings), "evaluate transfer")
     labels = [Labels(share) for share in config.shares] + [Labels(None, shots) for shots in config.shots]
-    cells = cells_of(_rows(config), config.protocols, labels, config.seeds)
+    cells = cells_of(rows_of(config.encoders), config.protocols, labels, config.seeds)
     if not cells:
         raise ConfigError("expected at least one encoder, protocol and share or number of labels, got none")
-    done = _all_done(cells, config)
+    plan = _plan(cells, config)
+    nothing_done = _without_runs(config, plan)
+    done = _all_done(cells, config, plan.exam)
     if len(done) < len(cells):
         log.warning("stopped; %d of %d runs are kept, and the same command goes on", len(done), len(cells))
-    result = _with_trivial(config, cells[0], done)
+    result = replace(nothing_done, cells=tuple(done))
     write_transfer(result, config.model_dump(mode="json"))
     return result
+
+
+def _plan(cells: Sequence[Cell], config: TransferConfig) -> Plan:
+    """Return the plan, for which one run is opened of each row and protocol of which not all is kept."""
+    asked = _run_config(cells[0]._replace(protocol="full"), config)
+    if config.shots and asked.task["name"] != "recognition":
+        raise ConfigError(
+            f"shots= counts labels of each class of recognition, got {config.shots} for {asked.task['name']}; give "
+            "shares= instead"
+        )
+    # Fewer shots are part of more, and every share of the labels has one at least.
+    most = Labels(None, max(config.shots)) if config.shots else Labels()
+    missing = [cell for cell in cells if not file_of(Path(config.out) / "cells", cell).exists()]
+    once = dict.fromkeys((cell.row, cell.protocol) for cell in [cells[0], *missing])
+    runs = [_run_config(Cell(*key, most, config.seeds[0]), config) for key in once]
+    return plan_of(asked, runs)
 
 
 class _StoppedError(Exception):
     """A run was told to stop."""
 
 
-def _all_done(cells: Sequence[Cell], config: TransferConfig) -> list[CellResult]:
+def _all_done(cells: Sequence[Cell], config: TransferConfig, exam: Exam) -> list[CellResult]:
     """Return the results in the order of `cells`, up to where the suite was stopped."""
     num_workers = num_cores() if config.workers == "auto" else config.workers
     if num_workers == 1:
-        outcomes = run_here(partial(_alone, config=config), cells, lambda line: log.info("%s", line))
+        outcomes = run_here(partial(_alone, config=config, exam=exam), cells, lambda line: log.info("%s", line))
     else:
         outcomes = run_in_processes(
-            partial(_beside_others, config=config), cells, lambda line: log.info("%s", line), num_workers
+            partial(_beside_others, config=config, exam=exam), cells, lambda line: log.info("%s", line), num_workers
         )
     found: dict[Cell, CellResult] = {}
     for outcome in outcomes:
@@ -137,28 +153,27 @@ def _all_done(cells: Sequence[Cell], config: TransferConfig) -> list[CellResult]
     return [found[cell] for cell in cells if cell in found]
 
 
-def _alone(cell: Cell, tick: Tick, config: TransferConfig) -> CellResult:
+def _alone(cell: Cell, tick: Tick, config: TransferConfig, exam: Exam) -> CellResult:
     tick(f"run: {cell.text}")
-    return _done(cell, config)
+    return _done(cell, config, exam)
 
 
-def _beside_others(cell: Cell, tick: Tick, config: TransferConfig) -> CellResult:
+def _beside_others(cell: Cell, tick: Tick, config: TransferConfig, exam: Exam) -> CellResult:
     """Do one run in a process of its own, whose output would run into that of the others."""
     file = Path(config.out) / "runs" / f"{cell.slug}.log"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as said, redirect_stdout(said), redirect_stderr(said):
-        return _alone(cell, tick, config)
+        return _alone(cell, tick, config, exam)
 
 
-def _done(cell: Cell, config: TransferConfig) -> CellResult:
+def _done(cell: Cell, config: TransferConfig, exam: Exam) -> CellResult:
     """Return the result of one run, from where it is kept or by doing it."""
     run = _run_config(cell, config)
+    pretrained = cell.row.weights == "pretrained"
     known_by = {
-        "run": run.model_dump(mode="json", exclude={"out"}),
-        "encoder": read_card(encoder_folder(cell.row.encoder)).weights_sha256
-        if cell.row.weights == "pretrained"
-        else None,
-        "scored_at": "sensor",
+        "settings": [run.model_dump(mode="json", exclude={"out", "encoder"}), {"scored_at": "sensor"}],
+        "recordings or labels": exam.data_sha256,
+        "weights": read_card(encoder_folder(cell.row.encoder)).weights_sha256 if pretrained else None,
     }
 
     def compute() -> CellResult:
@@ -167,7 +182,7 @@ def _done(cell: Cell, config: TransferConfig) -> CellResult:
             raise _StoppedError
         objective, card = load_model(result.model)
         num_classes = len(card.classes) or None
-        test = _test(run, num_classes)
+        test = samples_of_tests(run, num_classes, exam.windows)
         scored = score_task(objective.predict, objective.task, test, num_classes)
         if cell.seed == config.seeds[0]:
             _draw(objective, test, scored, card.classes, Path(config.out) / "cells" / f"{cell.slug}.png")
@@ -178,52 +193,24 @@ def _done(cell: Cell, config: TransferConfig) -> CellResult:
     return kept_cell(Path(config.out) / "cells", cell, known_by, compute)
 
 
-def _with_trivial(config: TransferConfig, cell: Cell, done: Sequence[CellResult]) -> TransferResult:
-    run = _run_config(cell, config)
-    opened = open_finetune(run.model_copy(update={"labels": FewLabels()}))
-    task, num_classes = str(run.task["name"]), len(opened.classes) or None
-    test = _test(run, num_classes)
-    trivial = score_task(trivial_predictor(task, opened.training, num_classes), task, test, num_classes)
-    groups = np.array([number for number, _ in test.windows])
-    return TransferResult(Path(config.out), task, tuple(done), trivial, groups, _seen(config, test), opened.classes)
-
-
-def _rows(config: TransferConfig) -> list[Row]:
-    """Return the rows: every encoder, and after it the same network without pretraining."""
-    given = config.encoders.split(",") if isinstance(config.encoders, str) else config.encoders
-    folders = [path.strip() for path in given]
-    if not all(folders):
-        raise ConfigError(f"expected encoders=FOLDER[,FOLDER ...], got {config.encoders!r}")
-    names = [_name(path) for path in folders]
-    rows: list[Row] = []
-    controls: dict[str, str] = {}
-    for folder, name in zip(folders, names, strict=True):
-        card = read_card(encoder_folder(folder))
-        # Encoders of one network and input share their control.
-        twin = json.dumps([card.backbone.model_dump(), card.representation, card.input_size], sort_keys=True)
-        known = twin in controls
-        number = "" if not controls or known else f" ({card.backbone.name}, {len(controls) + 1})"
-        control = controls.setdefault(twin, f"without pretraining{number}")
-        rows.append(Row(folder, folder if names.count(name) > 1 else name, "pretrained", control))
-        if not known:
-            rows.append(Row(folder, control, "scratch"))
-    return rows
-
-
-def _name(folder: str) -> str:
-    """Return what an encoder is called: its run's folder."""
-    path = encoder_folder(folder)
-    return path.parent.name if path.name == "encoder" else path.name
+def _without_runs(config: TransferConfig, plan: Plan) -> TransferResult:
+    """Return what is known of the suite before its first run."""
+    task, num_classes = plan.task, len(plan.classes) or None
+    trivial = score_task(trivial_predictor(task, plan.training, num_classes), task, plan.test, num_classes)
+    groups = np.array([number for number, _ in plan.test.windows])
+    return TransferResult(Path(config.out), task, (), trivial, groups, _seen(config, plan.test), plan.classes)
 
 
 def _run_config(cell: Cell, config: TransferConfig) -> FinetuneConfig:
-    """Return the run of one cell."""
-    adapt = {"linear": {"task.head": {"name": "linear"}, "task.adapt.mode": "frozen"}}
+    """Return the run of one cell.
+
+    That of a row without pretraining names no encoder, but the network and the input that it shares with one.
+    """
     changes = {
         **{f"data.{key}": value for key, value in config.data.items()},
         **{f"task.{key}": value for key, value in config.task.items()},
         **{f"train.{key}": value for key, value in config.train.items()},
-        **adapt.get(cell.protocol, {"task.adapt.mode": cell.protocol}),
+        "task.adapt.mode": "frozen" if cell.protocol == "linear" else cell.protocol,
         **cell.labels.settings,
         "labels.seed": cell.seed,
         "train.seed": cell.seed,
@@ -231,28 +218,10 @@ def _run_config(cell: Cell, config: TransferConfig) -> FinetuneConfig:
         "weights": cell.row.weights,
         "out": str(Path(config.out) / "runs" / cell.slug),
     }
-    return parse_finetune(config.recipe, changes)
-
-
-def _test(run: FinetuneConfig, num_classes: int | None) -> WindowSamples:
-    """Return the test windows as the encoder of `run` reads them, with labels of the sensor's own size.
-
-    Raises:
-        CollectionError: The table has no split `test`.
-        LabelError: Classes that the training labels do not have.
-    """
-    source = open_parts(run.data, needed=("train", "test"))["test"]
-    beginning = beginning_of(run, (source.sensor.height, source.sensor.width))
-    samples = build_samples(
-        source,
-        run.data.model_copy(update={"holdout": 0.0}),
-        build_representation(beginning.representation),
-        VoxelGrid(1),
-        beginning.input_size,
-        wanted=wanted(run.task),
-        num_classes=num_classes,
-    ).training
-    return replace(cast(WindowSamples, samples), label_size="sensor")
+    run = parse_finetune(config.recipe, changes)
+    if cell.protocol == "linear":
+        run = run.model_copy(update={"task": {**run.task, "head": {"name": "linear"}}})
+    return run if cell.row.weights == "pretrained" else without_encoder(run)
 
 
 def _draw(objective: Any, test: WindowSamples, scored: Scored, classes: tuple[str, ...], file: Path) -> None:
@@ -272,12 +241,10 @@ def _draw(objective: Any, test: WindowSamples, scored: Scored, classes: tuple[st
 
 def _seen(config: TransferConfig, test: WindowSamples) -> dict[str, str]:
     """Return, for each encoder that was pretrained on test recordings, which those are."""
-    used = sorted({number for number, _ in test.windows})
-    entries = [test.collection.entries[number] for number in used]
-    prints = {entry.name: entry.fingerprint for entry in entries if entry.recording.num_events}
+    prints = fingerprints_of(test)
     found = {
         row.name: leakage(read_card(encoder_folder(row.encoder)).trained_on, prints)
-        for row in _rows(config)
-        if row.weights == "pretrained"
+        for row in rows_of(config.encoders)
+        if row.weights == "pretrained" and prints
     }
     return {name: leak.text() for name, leak in found.items() if leak.seen}

@@ -9,6 +9,8 @@ from itertools import combinations
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from eventfm.data.pairs import WindowSamples
+
 _NUM_NAMED = 5
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
 
@@ -97,6 +99,16 @@ def leakage(trained_on: Iterable[str], test: Mapping[str, str]) -> Leakage:
         if fingerprint not in listed and _bare(name) in named
     )
     return Leakage(len(test), len(listed), seen, same_name, tuple(unlisted))
+
+
+def fingerprints_of(samples: WindowSamples) -> dict[str, str]:
+    """Return the fingerprint of each recording that windows are cut from, by its name, for `leakage`.
+
+    Recordings without events are left out.
+    """
+    used = sorted({number for number, _ in samples.windows})
+    entries = [samples.collection.entries[number] for number in used]
+    return {entry.name: entry.fingerprint for entry in entries if entry.recording.num_events}
 
 
 def split_overlaps(splits: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], tuple[Seen, ...]]:
