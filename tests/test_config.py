@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfm.config import Config, ConfigError, apply_overrides, load_recipe, parse_overrides
+from eventfm.config import Config, ConfigError, Several, apply_overrides, load_recipe, parse_overrides
 
 
 class Inner(Config):
@@ -46,6 +46,19 @@ def test_overrides_are_yaml() -> None:
     assert parsed == {"a.b": 3, "c": "1e-3", "d": [1, 2], "e": None, "f": "text", "g": True, "h": "a=b"}
     with pytest.raises(ConfigError, match="key=value"):
         parse_overrides(["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("1", (1.0,)), ("0.05,1", (0.05, 1.0)), ("[0.05, 1]", (0.05, 1.0)), ("0.05, 1", (0.05, 1.0)), ("[]", ())],
+)
+def test_several_values_are_given_as_a_terminal_gives_them(given: str, kept: tuple[float, ...]) -> None:
+    class Shares(Config):
+        shares: Several[float]
+
+    assert Shares.parse(parse_overrides([f"shares={given}"])).shares == kept
+    with pytest.raises(ConfigError, match=r"'shares.1': input should be a valid number.* got 'all'"):
+        Shares.parse({"shares": "1,all"})
 
 
 def test_overrides_merge_without_touching_the_recipe() -> None:

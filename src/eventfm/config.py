@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from eventfm.registry import did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
 _YAML = (".yaml", ".yml")
+
+
+T = TypeVar("T")
+
+
+def _listed(value: Any) -> Any:
+    """Return what `a,b`, one value or a list says, as a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+Several = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+"""A field of a config that takes `a,b` and one value alone as well as a list, as people write them at a terminal."""
 
 
 class ConfigError(ValueError):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eventfm.data import pool
 from eventfm.data.pool import WorkerDiedError, run_here, run_in_processes, run_on_ray
 from eventfm.registry import MissingExtraError
 
@@ -78,6 +79,32 @@ def test_leaving_early_ends_the_processes(work: Any) -> None:
     assert time.monotonic() - started < 10
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+@pytest.mark.parametrize(("task_s", "grace_s"), [(1.0, 30.0), (60.0, 0.5)])
+def test_processes_that_do_not_heed_a_signal_end_too(
+    work: Any, monkeypatch: pytest.MonkeyPatch, task_s: float, grace_s: float
+) -> None:
+    """One leaves when its task is done, though there is no other end of its pipe; one that takes too long is ended."""
+    monkeypatch.setattr(pool, "_GRACE_S", grace_s)
+
+    class EnoughError(Exception):
+        pass
+
+    pids: list[int] = []
+
+    def tick(pid: int) -> None:
+        pids.append(pid)
+        if len(pids) == 2:
+            raise EnoughError
+
+    started = time.monotonic()
+    with pytest.raises(EnoughError):
+        list(run_in_processes(work.heedless, [task_s] * 2, tick, 2))
+    assert time.monotonic() - started < 20
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:

@@ -64,12 +64,12 @@ def in_prune() -> None:
     checkpoint.shutil.rmtree = rmtree
 
 
-def terminate() -> None:
+def ask(number: signal.Signals) -> None:
     plain = ToyObjective.forward
 
     def forward(self, batch, progress):
         if progress.step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return plain(self, batch, progress)
 
     ToyObjective.forward = forward
@@ -82,7 +82,8 @@ if __name__ == "__main__":
         "in_save": in_save,
         "before_rename": before_rename,
         "in_prune": in_prune,
-        "terminate": terminate,
+        "terminate": lambda: ask(signal.SIGTERM),
+        "interrupt": lambda: ask(signal.SIGINT),
     }[fault]()
     _, result = run(out, dropout=0.1, keep_last=1)
     print("interrupted" if result.interrupted else "complete", result.step)

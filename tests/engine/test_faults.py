@@ -65,3 +65,13 @@ def test_sigterm_saves_the_step_under_way_and_exits_with_0(tmp_path, uninterrupt
     assert done.stdout.splitlines()[-1] == "interrupted 6"
     assert (out / "checkpoints" / "step_00000006" / "state.json").exists()
     assert_resumes(out, uninterrupted)
+
+
+def test_ctrl_c_saves_the_step_under_way_and_says_so(tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    done = start(out, "interrupt")
+    assert done.returncode == -signal.SIGINT, done.stderr  # what a script without a handler ends with
+    assert "interrupted" not in done.stdout
+    assert "stopped; step 6 of 10 is saved, and the same command resumes there" in done.stderr
+    assert (out / "checkpoints" / "step_00000006" / "state.json").exists()
+    assert_resumes(out, uninterrupted)

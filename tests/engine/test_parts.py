@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_toy import ToyBatches
 
+from eventfm.engine import guard
 from eventfm.engine.feed import Feed, to_device
 from eventfm.engine.guard import FiniteGuard, StopRequest, TrainingError
 from eventfm.engine.loss_scale import GROWTH_INTERVAL, LARGEST, LossScale
@@ -47,11 +48,11 @@ def test_loss_scale_is_1_where_it_is_not_needed():
 
 
 def test_guard_counts_steps_in_a_row():
-    guard = FiniteGuard(max_nonfinite=1)
+    counted = FiniteGuard(max_nonfinite=1)
     for finite in (False, True, False):
-        guard.note(finite, 0)
+        counted.note(finite, 0)
     twin = FiniteGuard(max_nonfinite=1)
-    twin.load_state_dict(guard.state_dict())
+    twin.load_state_dict(counted.state_dict())
     with pytest.raises(TrainingError, match="2 steps in a row, up to step 9"):
         twin.note(False, 9)
     assert twin.skipped == 3
@@ -65,6 +66,34 @@ def test_stop_request_takes_signals_and_gives_the_handlers_back():
             os.kill(os.getpid(), number)
             assert stop.requested
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_ctrl_c_asks_first_and_stops_at_once_the_second_time(monkeypatch, capfd):
+    clock = [100.0]
+    monkeypatch.setattr(guard.time, "monotonic", lambda: clock[0])
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        assert not stop.by_user
+        for clock[0] in (100.0, 100.5):  # a launcher hands on what the terminal has sent already
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        assert stop.by_user
+        clock[0] = 102.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err.count("Ctrl-C once more stops at once") == 1
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
+def test_ctrl_c_is_left_to_whoever_handles_it(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not stop.requested
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_stop_request_outside_the_main_thread_does_nothing():

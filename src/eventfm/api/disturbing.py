@@ -15,7 +15,7 @@ import numpy as np
 from eventfm.api.folder_names import short_names
 from eventfm.api.settings import nested
 from eventfm.api.text_tables import markdown
-from eventfm.config import Config, ConfigError
+from eventfm.config import Config, ConfigError, Several
 from eventfm.data.build import DataConfig, build_samples
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.splits import open_parts
@@ -49,9 +49,9 @@ class RobustnessConfig(Config):
     data.window is to be left out."""
     out: str
     """Folder for the figures, the table, the plot and the report."""
-    perturbations: tuple[str, ...] = ()
+    perturbations: Several[str] = ()
     """What is done to the events; all there is if none is named."""
-    severities: tuple[int, ...] = tuple(range(len(SEVERITIES)))
+    severities: Several[int] = tuple(range(len(SEVERITIES)))
     """How badly, from 0 to 5."""
     seed: int = 0
     """Seed of what is drawn."""

@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from eventfm.api.probe_inputs import ProbeData, encoder_names, encoders_of_parts, sees_tests, untrained_twins
 from eventfm.api.probe_report import print_probe, write_probe_report
 from eventfm.api.settings import nested
-from eventfm.config import Config, ConfigError
+from eventfm.config import Config, ConfigError, Several
 from eventfm.data.collection import Collection, labels_of
 from eventfm.data.pairs import write_grid
 from eventfm.data.sequences import open_recordings
@@ -66,8 +66,8 @@ class ProbeConfig(Config):
     """How recordings are cut, where it is not as each encoder was trained."""
     pool: Literal["concat", "mean"] = "concat"
     """How the features of these windows become one vector."""
-    probes: tuple[Literal["linear", "knn"], ...] = ("linear", "knn")
-    baselines: tuple[Literal["ridge", "knn", "rbf_svm"], ...] = ("ridge", "knn", "rbf_svm")
+    probes: Several[Literal["linear", "knn"]] = ("linear", "knn")
+    baselines: Several[Literal["ridge", "knn", "rbf_svm"]] = ("ridge", "knn", "rbf_svm")
     """Classifiers on log counts of events per pixel and polarity, over the whole recording."""
     allow_overlap: bool = False
     """Probe even where an encoder was pretrained, without labels, on recordings that it is scored on."""

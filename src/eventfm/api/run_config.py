@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from eventfm.api.settings import dotted
-from eventfm.config import Config, ConfigError, apply_overrides, load_recipe
+from eventfm.config import Config, ConfigError, Several, apply_overrides, load_recipe
 from eventfm.data.build import DataConfig
 from eventfm.engine.settings import TrainSettings
 from eventfm.events import Sensor
@@ -35,7 +35,7 @@ class TeacherConfig(Config):
     """Name on the model hub, or a folder; with a cache alone, the teacher is the one that made it."""
     cache: str | None = None
     """Folder that `eventfm prepare teacher` made: its tokens stand for the teacher."""
-    layers: tuple[PositiveInt, ...] = ()
+    layers: Several[PositiveInt] = ()
     """Blocks of a DINOv2 or DINOv3, counted from 1, whose tokens it gives side by side; the last one's if none."""
     revision: str | None = None
     """Revision on the hub."""

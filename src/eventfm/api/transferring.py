@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from eventfm.api.transfer_cells import Cell, CellResult, Labels, Protocol, cells
 from eventfm.api.transfer_plan import Exam, Plan, plan_of, samples_of_tests
 from eventfm.api.transfer_report import write_transfer
 from eventfm.api.transfer_rows import rows_of, without_encoder
-from eventfm.config import Config, ConfigError
+from eventfm.config import Config, ConfigError, Several
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.pool import Tick, num_cores, run_here, run_in_processes
 from eventfm.deployment.model import load_model
@@ -51,13 +51,13 @@ class TransferConfig(Config):
     """Settings of the data of every run, with splits train, val and test in data.labels."""
     out: str
     """Folder for the runs, their results, the table, plots and the report."""
-    protocols: tuple[Protocol, ...] = ("linear", "full")
+    protocols: Several[Protocol] = ("linear", "full")
     """How encoders are used: `linear` trains a linear head on a frozen network; the others as `task.adapt.mode`."""
-    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+    shares: Several[Annotated[float, Field(gt=0, le=1)]] = (1.0,)
     """Shares of the training labels that are used."""
-    shots: tuple[PositiveInt, ...] = ()
+    shots: Several[PositiveInt] = ()
     """Labels of each class that are used, of recognition, besides the shares."""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: Several[int] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of heads, of weights that are drawn anew, of the order of samples, and of which few labels are used."""
     task: dict[str, Any] = Field(default_factory=dict)
     """Further settings of the task, for every run."""
@@ -106,8 +106,6 @@ def transfer(**settings: Any) -> TransferResult:
     plan = _plan(cells, config)
     nothing_done = _without_runs(config, plan)
     done = _all_done(cells, config, plan.exam)
-    if len(done) < len(cells):
-        log.warning("stopped; %d of %d runs are kept, and the same command goes on", len(done), len(cells))
     result = replace(nothing_done, cells=tuple(done))
     write_transfer(result, config.model_dump(mode="json"))
     return result
@@ -143,13 +141,18 @@ def _all_done(cells: Sequence[Cell], config: TransferConfig, exam: Exam) -> list
             partial(_beside_others, config=config, exam=exam), cells, lambda line: log.info("%s", line), num_workers
         )
     found: dict[Cell, CellResult] = {}
-    for outcome in outcomes:
-        if isinstance(outcome.error, _StoppedError):
-            break
-        if outcome.error is not None:
-            raise outcome.error
-        found[outcome.task] = outcome.result
-        log.info("%d of %d runs are done", len(found), len(cells))
+    try:
+        with closing(outcomes):
+            for outcome in outcomes:
+                if isinstance(outcome.error, _StoppedError):
+                    break
+                if outcome.error is not None:
+                    raise outcome.error
+                found[outcome.task] = outcome.result
+                log.info("%d of %d runs are done", len(found), len(cells))
+    finally:
+        if len(found) < len(cells):
+            log.warning("stopped; %d of %d runs are kept, and the same command goes on", len(found), len(cells))
     return [found[cell] for cell in cells if cell in found]
 
 

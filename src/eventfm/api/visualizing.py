@@ -6,15 +6,15 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from eventfm.api.settings import nested
-from eventfm.config import Config, ConfigError
+from eventfm.config import Config, ConfigError, Several
 from eventfm.data.collection import Entry
 from eventfm.data.pairs import scene_of
 from eventfm.data.sequences import open_one
@@ -38,13 +38,6 @@ MAX_TOKENS = 32_768
 """Tokens of one picture, beyond which attention takes minutes and memory runs out."""
 
 
-def _listed(value: Any) -> Any:
-    """Return what `a,b`, one value or a list says, as a list."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
 class PictureTeacher(Config):
     """The network that reads the frames."""
 
@@ -63,13 +56,13 @@ class VisualizeConfig(Config):
     """Settings of `visualize`."""
 
     teacher: PictureTeacher | None = None
-    at: Annotated[tuple[NonNegativeFloat, ...], BeforeValidator(_listed)] = ()
+    at: Several[NonNegativeFloat] = ()
     """Moments, in seconds since the first event; three, evenly over the recording, where none is named."""
     anchors: int = Field(default=2, ge=0, le=8)
     """Places whose likeness to all others is shown."""
     clusters: int = Field(default=6, ge=2, le=MAX_CLUSTERS)
     """Clusters of tokens."""
-    density: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (1,)
+    density: Several[PositiveInt] = (1,)
     """Factors by which the input is up-sampled, so that tokens lie closer."""
     window: WindowConfig | None = None
     """How the recording is cut, where it is not as in training."""

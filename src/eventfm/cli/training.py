@@ -37,9 +37,7 @@ def pretrain(
     from eventfm import api
 
     result = api.pretrain(recipe, **parse_overrides(settings or []))
-    if result.interrupted:
-        print(f"stopped at step {result.step}; the same command resumes it")
-    else:
+    if not result.interrupted:
         print(f"encoder: {result.encoder}\nreport:  {result.out / 'report.html'}")
 
 
@@ -72,9 +70,7 @@ def finetune(
         print(yaml.safe_dump(values, sort_keys=False), end="")
         return
     result = api.finetune(recipe, **parse_overrides(settings or []))
-    if result.interrupted:
-        print(f"stopped at step {result.step}; the same command resumes it")
-    else:
+    if not result.interrupted:
         print(f"model:  {result.model}\nreport: {result.out / 'report.html'}")
 
 

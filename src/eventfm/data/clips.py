@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from eventfm.config import Config
+from eventfm.config import Config, Several
 from eventfm.data.animate import MotionConfig
 from eventfm.protocols import Recording
 from eventfm.registry import Registry, did_you_mean
@@ -89,7 +89,7 @@ class WorldConfig(Config):
 
     num_objects: tuple[int, int] = (1, 4)
     """Fewest and most things. With (1, 1) the class of the thing is the label of the clip, each class as often."""
-    shapes: tuple[str, ...] = SHAPES
+    shapes: Several[str] = SHAPES
     speed_px_s: tuple[float, float] = (30.0, 250.0)
     object_speed_px_s: tuple[float, float] = (20.0, 250.0)
     still_camera: float = 0.0
@@ -130,7 +130,7 @@ class CorpusConfig(Config):
     frames_hz: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Rate of the track `frames`. None: of pictures both ends of the clip (of saccades each turn), of video every
     frame that it has."""
-    tracks: tuple[Literal["frames", "flow", "depth", "semantic"], ...] = ("frames", "flow", "depth", "semantic")
+    tracks: Several[Literal["frames", "flow", "depth", "semantic"]] = ("frames", "flow", "depth", "semantic")
     """Tracks beside the events, where the source has them: `flow` (with `valid`, and of scenes `occluded`) not of
     video, `depth` and `semantic` (with `instance`) of scenes only, but for `masks`."""
     masks: str | None = None

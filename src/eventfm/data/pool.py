@@ -25,6 +25,8 @@ Work = Callable[[Any, Tick], Any]
 _STOP = None
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _RAY_TASKS_AHEAD = 1000
+_GRACE_S = 30.0
+"""What a process has to end in after it was told to: training saves the step under way first."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -101,7 +103,9 @@ def run_in_processes(work: Work, tasks: Sequence[Any], tick: Tick, num_workers: 
                     yield Outcome(done, error=value)
     finally:
         for worker in workers.values():
-            worker.end()
+            worker.stop()
+        for worker in workers.values():
+            worker.end(patience_s=_GRACE_S)
 
 
 def run_on_ray(work: Work, tasks: Sequence[Any], tick: Tick, address: str) -> Generator[Outcome, None, None]:
@@ -156,10 +160,15 @@ class _Worker:
             self.pipe.send(task)
         return before
 
-    def end(self, patience_s: float = 0) -> int | None:
-        """End it, at once or if it has not ended by itself in a while, and return its exit code."""
-        self._process.join(patience_s)
+    def stop(self) -> None:
+        """Tell it to end."""
+        self.pipe.close()
         self._process.terminate()
+
+    def end(self, patience_s: float) -> int | None:
+        """Return its exit code, once it has ended by itself or was ended after a while."""
+        self._process.join(patience_s)
+        self._process.kill()
         self._process.join()
         self.pipe.close()
         return self._process.exitcode
@@ -171,13 +180,14 @@ def _serve(pipe: Connection, work: Work) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    pipe.send(("ready", None))
-    while (task := pipe.recv()) is not _STOP:
-        try:
-            answer = "done", work(task, lambda value: pipe.send(("tick", value)))
-        except Exception as error:
-            answer = "failed", _portable(error)
-        pipe.send(answer)
+    with suppress(EOFError, ConnectionError):  # nobody is at the other end any more
+        pipe.send(("ready", None))
+        while (task := pipe.recv()) is not _STOP:
+            try:
+                answer = "done", work(task, lambda value: pipe.send(("tick", value)))
+            except Exception as error:
+                answer = "failed", _portable(error)
+            pipe.send(answer)
 
 
 def _end_with_parent() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_ONE_PRESS_S = 1.0
+"""A launcher of several ranks hands a Ctrl-C on that the ranks had from the terminal too."""
 
 
 class TrainingError(ValueError):
@@ -50,18 +54,24 @@ class FiniteGuard:
 
 
 class StopRequest:
-    """While entered, SIGTERM and SIGUSR1 set `requested` and do nothing else; the old handlers return after it.
+    """While entered, SIGTERM, SIGUSR1 and a first SIGINT (Ctrl-C) set `requested`; the old handlers return after it.
 
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    A second SIGINT raises KeyboardInterrupt at once. SIGINT is left alone where somebody else handles it. Outside the
+    main thread, where Python allows no handlers, nothing is taken.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.by_user = False
+        """Whether it was SIGINT."""
+        self._asked_at = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(
@@ -72,3 +82,11 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self.by_user:
+            os.write(2, b"\nstopping after the step under way; Ctrl-C once more stops at once\n")  # loggers have locks
+            self.requested, self.by_user, self._asked_at = True, True, now
+        elif now - self._asked_at > _ONE_PRESS_S:
+            raise KeyboardInterrupt

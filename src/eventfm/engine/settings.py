@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from eventfm.config import Config
+from eventfm.config import Config, Several
 
 MAY_DIFFER = frozenset(
     {
@@ -87,7 +87,7 @@ class TrainSettings(Config):
     """Steps in a row with a loss or gradient that is not finite; each is skipped, and one more ends the run."""
     tensorboard: bool = False
     """Write TensorBoard files besides `metrics.jsonl`."""
-    trackers: tuple[Literal["wandb", "trackio"], ...] = ()
+    trackers: Several[Literal["wandb", "trackio"]] = ()
     """Trackers that are sent the metrics as well."""
 
     @model_validator(mode="after")

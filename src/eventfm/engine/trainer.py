@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from eventfm.engine.settings import MAY_DIFFER, TrainSettings
 from eventfm.engine.step import Stepper, seeded
 from eventfm.engine.window import Window
 from eventfm.protocols import BatchSource, Objective, Progress
+
+log = logging.getLogger(__name__)
 
 NO_HOOKS = Hooks()
 
@@ -64,9 +67,11 @@ def train(
     `make_batches(rank, world_size)` gives a rank's batches of `settings.per_rank(world_size)` samples; step `s` takes
     the micro-batches `s * accumulate + i`. `config` is what the run is known by (the settings alone by default): a
     folder with another one is refused, except for the keys in `may_differ`. Resumed on as many ranks and threads, a run
-    ends with the same bits as one that was never stopped. SIGTERM and SIGUSR1 save after the step under way and return.
+    ends with the same bits as one that was never stopped. SIGTERM and SIGUSR1 save after the step under way and return;
+    SIGINT (Ctrl-C) saves, too, and goes on as KeyboardInterrupt; a second one stops at once.
 
     Raises:
+        KeyboardInterrupt: Somebody pressed Ctrl-C.
         ValueError: Settings, folder, checkpoint or batches do not fit together; or the loss stays infinite or NaN.
         CheckpointWriteError: A checkpoint cannot be written, for want of room or else; the earlier ones are whole.
     """
@@ -122,4 +127,8 @@ def train(
         if step == plan.num_steps:
             reporter.finish()
     interrupted = step < plan.num_steps
+    if interrupted and is_main():
+        log.warning("stopped; step %d of %d is saved, and the same command resumes there", step, plan.num_steps)
+    if interrupted and stop.by_user:
+        raise KeyboardInterrupt
     return TrainResult(folder.path, step, interrupted, state.best.step, reporter.metrics, plan.decisions)
