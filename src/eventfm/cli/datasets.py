@@ -83,6 +83,8 @@ def dataset(
     if made.problems:
         count = sum(problem.count for problem in made.problems)
         print(f"eventfm: {count:,} problems with {path}, first {made.problems[0]}", file=sys.stderr)
+    if made.empty:
+        print(f"eventfm: {len(made.empty):,} samples have no events, e.g. {made.empty[0]}", file=sys.stderr)
     if made.failed:
         print(f"eventfm: {len(made.failed)} samples could not be read", file=sys.stderr)
         raise typer.Exit(1)

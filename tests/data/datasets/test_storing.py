@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from fixtures import nmnist
+from fixtures import dvs128_gesture, ncaltech101, nmnist
 
 from eventfm.data.collection import open_collection
 from eventfm.data.datasets import storing
@@ -392,8 +392,54 @@ def test_a_file_that_was_exchanged_since_is_refused(root: Path, tmp_path: Path) 
     prepare(root, tmp_path / "out")
     file = root / "Train/5/00001.bin"
     file.write_bytes(file.read_bytes() * 2)
-    with pytest.raises(DatasetError, match=r"1 samples .* from files of another size, e\.g\. train/5/00001"):
+    with pytest.raises(DatasetError, match=r"another size of its files: 1, e\.g\. train/5/00001"):
         prepare(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ("1,1000,9000", "2,1000,9000", "another label: 1, e.g. train/user02_led/00"),
+        ("1,1000,9000", "1,1000,9001", "another stretch of its file: 1, e.g. train/user02_led/00"),
+    ],
+)
+def test_labels_that_were_corrected_since_are_not_ignored(tmp_path: Path, before: str, now: str, said: str) -> None:
+    dvs128_gesture.write(tmp_path / "in")
+    located = partial(locate, "dvs128-gesture", tmp_path / "in")
+    store_dataset(located(), tmp_path / "out", run_here)
+    assert store_dataset(located(), tmp_path / "out", run_here).num_written == 0
+    file = tmp_path / "in/DvsGesture/user02_led_labels.csv"
+    file.write_text(file.read_text().replace(before, now))
+    with pytest.raises(DatasetError, match=rf"not what the source has now \({said}\); prepare into another folder"):
+        store_dataset(located(), tmp_path / "out", run_here)
+
+
+def test_samples_without_events_are_named(tmp_path: Path) -> None:
+    dvs128_gesture.write(tmp_path / "in")
+    file = tmp_path / "in/DvsGesture/user02_led_labels.csv"
+    file.write_text(file.read_text().replace("40000,60000", "400000,600000"))
+    made = store_dataset(locate("dvs128-gesture", tmp_path / "in"), tmp_path / "out", run_here)
+    assert (made.num_samples, made.empty) == (8, ("train/user02_led/03",))
+
+
+def test_a_mistake_in_the_settings_claims_no_folder(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected on_error to be 'raise', 'sort' or 'clamp', got 'srot'"):
+        prepare(root, tmp_path / "out", on_error="srot")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "null", '{"dataset"'])
+def test_a_damaged_header_is_told(root: Path, tmp_path: Path, text: str) -> None:
+    prepare(root, tmp_path / "out")
+    (tmp_path / "out" / NOTES / "dataset.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"dataset\.json is damaged: nobody can tell what .*out holds"):
+        prepare(root, tmp_path / "out")
+
+
+def test_a_division_that_is_not_there_is_told_from_one_that_is(tmp_path: Path) -> None:
+    ncaltech101.write(tmp_path)
+    with pytest.raises(DatasetError, match=r"no sample of N-Caltech101 as .* [1-9]\d* with division=eventfm"):
+        locate("n-caltech101", tmp_path, "est")
 
 
 def test_a_second_run_is_kept_out(root: Path, tmp_path: Path) -> None:

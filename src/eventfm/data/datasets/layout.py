@@ -93,9 +93,15 @@ def gaps(
     return problems
 
 
-def nothing_found(tree: Tree, card: DatasetCard) -> DatasetError:
-    """Return the error for a folder in which no sample of a set was found: it says what is there instead."""
+def nothing_found(tree: Tree, card: DatasetCard, others: Mapping[str, int]) -> DatasetError:
+    """Return the error for a folder in which no sample of a set was found: it says what is there instead.
+
+    `others` are divisions of the set, other than the one that was looked for, and how many samples they find.
+    """
     said = f"{tree.root} holds no sample of {card.title}"
+    if others:
+        there = ", ".join(f"{count:,} with division={name}" for name, count in others.items())
+        return DatasetError(f"{said} as this division has them; there are {there}")
     if tree.archives:
         named = ", ".join(tree.archives[:3])
         return DatasetError(f"{said}; unpack the archives in it first ({named}). {card.download}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,14 @@ from eventfm.data.shards import write_text
 NOTES = ".prepared"
 """The folder."""
 _HEADER = "dataset.json"
+_CALLED = {
+    "num_bytes": "size of its files",
+    "label": "label",
+    "split": "split",
+    "fold": "fold",
+    "span": "stretch of its file",
+}
+"""What a row says of the source of a sample, in words."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Note:
     file: str
     num_bytes: int
     rows: list[dict[str, Any]]
-    """Name, path in the table, label, split, fold, events and bytes of the source of each sample."""
+    """Of each sample name, path in the table and number of events, and what `names_made` compares."""
     failed: dict[str, str]
 
 
@@ -36,7 +44,7 @@ def claim(out: Path, header: dict[str, str]) -> None:
     """
     note = out / NOTES / _HEADER
     if note.is_file():
-        stored = json.loads(note.read_text(encoding="utf-8"))
+        stored = _header_of(note, out)
         if stored != header:
             there, here = (" ".join(f"{key}={value}" for key, value in one.items()) for one in (stored, header))
             raise DatasetError(f"{out} holds {there} and not {here}; choose another folder, or delete that one")
@@ -45,6 +53,15 @@ def claim(out: Path, header: dict[str, str]) -> None:
         if path.exists():
             raise DatasetError(f"{path} is there already and was not made by this; choose another folder")
     write_text(note, [json.dumps(header)])
+
+
+def _header_of(note: Path, out: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(note.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise DatasetError(
+            f"{note} is damaged: nobody can tell what {out} holds; choose another folder, or delete that one"
+        ) from None
 
 
 def read_notes(out: Path) -> list[Note]:
@@ -73,19 +90,25 @@ def without_failures(out: Path, notes: list[Note]) -> list[Note]:
     return [note for note in notes if note.rows]
 
 
-def names_made(notes: list[Note], sizes: Mapping[str, int], out: Path) -> set[str]:
+def names_made(notes: list[Note], now: Iterable[tuple[str, Mapping[str, Any]]], out: Path) -> set[str]:
     """Return the names of the samples that earlier runs made.
 
+    `now` has for each sample that there is its name, and what a row would say of its source: one that says something
+    else has changed.
+
     Raises:
-        DatasetError: A file that one was made from has another size now.
+        DatasetError: A sample has changed since it was made.
     """
-    made = {row["name"]: row["num_bytes"] for note in notes for row in note.rows}
-    changed = [name for name, num_bytes in made.items() if sizes.get(name, num_bytes) != num_bytes]
+    made = {row["name"]: row for note in notes for row in note.rows}
+    changed: dict[str, list[str]] = {}
+    for name, source in now:
+        row = made.get(name, source)
+        for key, value in source.items():
+            if row.get(key, value) != value:
+                changed.setdefault(key, []).append(name)
     if changed:
-        raise DatasetError(
-            f"{len(changed)} samples in {out} were prepared from files of another size, e.g. {changed[0]}; prepare "
-            "into another folder"
-        )
+        said = "; ".join(f"another {_CALLED[key]}: {len(names)}, e.g. {names[0]}" for key, names in changed.items())
+        raise DatasetError(f"samples in {out} are not what the source has now ({said}); prepare into another folder")
     return set(made)
 
 

@@ -97,7 +97,8 @@ def locate(name: str, path: str | os.PathLike[str], division: str | None = None)
     tree = Tree.of(path)
     found = dataset.find(tree, chosen)
     if not found.samples:
-        raise nothing_found(tree, dataset.card)
+        others = {one.name: len(dataset.find(tree, one).samples) for one in dataset.card.divisions if one != chosen}
+        raise nothing_found(tree, dataset.card, {name: count for name, count in others.items() if count})
     by_name = {sample.name: sample for sample in reversed(found.samples)}
     twice = doubled((sample.name, sample.files[0]) for sample in found.samples)
     found = Found(tuple(by_name[name] for name in sorted(by_name)), (*found.problems, *twice))

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, get_args
 
 from eventfm.data.corpus import Runner
 from eventfm.data.datasets.card import DatasetError
@@ -57,6 +57,8 @@ class Stored:
     """As the samples count them: of rectified ones with those that fall beside the sensor, which are left out."""
     failed: dict[str, str] = field(default_factory=dict)
     """Samples that could not be prepared, and why, by name; the next run tries them again."""
+    empty: tuple[str, ...] = ()
+    """Names of samples in the stores that have no events."""
     problems: tuple[Problem, ...] = ()
     """What is wrong with the folder that was prepared."""
 
@@ -100,11 +102,13 @@ def store_dataset(
         progress: Is told how many samples are done.
 
     Raises:
-        DatasetError: The set holds no recordings, no sample can be read, `out` holds something else, or a file is not
-            the one that was prepared.
+        DatasetError: The set holds no recordings, no sample can be read, `out` holds something else, or a file or label
+            is not the one that was prepared.
         WriteError: The system refused to write, for want of room or rights. What is finished stays.
     """
     located.dataset.opener()  # before a folder is made
+    if on_error not in get_args(OnError):
+        raise DatasetError(f"expected on_error to be 'raise', 'sort' or 'clamp', got {on_error!r}")
     target = Path(out).resolve()
     name, samples = located.dataset.card.name, located.found.samples
     order = _Order(name, located.tree.root.resolve(), target, on_error)
@@ -117,7 +121,8 @@ def store_dataset(
         claim(target, {"dataset": name, "division": located.division.name, "on_error": on_error})
         notes = without_failures(target, read_notes(target))
         sizes = {sample.name: _source_bytes(order.root, sample) for sample in samples}
-        made = names_made(notes, sizes, target)
+        now = ((one.name, _source_of(located.dataset, one, sizes[one.name])) for one in samples)
+        made = names_made(notes, now, target)
         todo = [sample for sample in samples if sample.name not in made]
         shards = _shards(todo, sizes, 1 + max((int(Path(note.file).stem[-5:]) for note in notes), default=-1))
         del notes  # of a million samples they are large, and read again in the end
@@ -209,14 +214,18 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _row(dataset: Dataset, order: _Order, sample: Sample, path: str, num_events: int) -> dict[str, Any]:
+    source = _source_of(dataset, sample, _source_bytes(order.root, sample))
+    return {"name": sample.name, "path": path, "num_events": num_events, **source}
+
+
+def _source_of(dataset: Dataset, sample: Sample, num_bytes: int) -> dict[str, Any]:
+    """Return what a row says of the source of a sample, as JSON has it."""
     return {
-        "name": sample.name,
-        "path": path,
         "label": "" if sample.label is None else dataset.card.classes[sample.label],
         "split": sample.split,
         "fold": "" if sample.fold is None else sample.fold,
-        "num_events": num_events,
-        "num_bytes": _source_bytes(order.root, sample),
+        "span": None if sample.span is None else [int(time) for time in sample.span],
+        "num_bytes": num_bytes,
     }
 
 
@@ -299,4 +308,5 @@ def _written(located: Located, order: _Order, num_kept: int) -> Stored:
         raise DatasetError(
             f"none of {len(failed)} samples of {located.dataset.card.title} could be read, e.g. {name}: {why}"
         )
-    return Stored(order.out, len(rows), len(rows) - num_kept, num_events, failed, located.found.problems)
+    empty = tuple(row["name"] for row in rows if not row["num_events"])
+    return Stored(order.out, len(rows), len(rows) - num_kept, num_events, failed, empty, located.found.problems)
