@@ -39,8 +39,8 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], where: str = "config") -> Self:
-        """Return the config with `values`.
+    def parse(cls, values: Mapping[str, Any], where: str = "config", *, under: str = "") -> Self:
+        """Return the config with `values`, which are called `where` as a whole, or were given under the key `under`.
 
         Raises:
             ConfigError: One line per mistake; an unknown key comes with the nearest known ones.
@@ -48,7 +48,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError("\n".join(_explain(cls, item, where) for item in error.errors())) from None
+            raise ConfigError("\n".join(_explain(cls, item, where, under) for item in error.errors())) from None
 
 
 def load_recipe(name: str | Path, variant: str | None = None) -> dict[str, Any]:
@@ -145,8 +145,8 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return values
 
 
-def _explain(model: type[BaseModel], item: Any, where: str) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or where
+def _explain(model: type[BaseModel], item: Any, where: str, under: str) -> str:
+    key = ".".join(str(part) for part in (under, *item["loc"]) if part != "") or where
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}{did_you_mean(str(item['loc'][-1]), _keys_beside(model, item['loc']))}"
     if item["type"] == "missing":

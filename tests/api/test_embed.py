@@ -177,7 +177,7 @@ def test_another_representation_is_refused(trained: RunResult, store: Path) -> N
 
 
 def test_mistakes_are_named(trained: RunResult, store: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown key 'duration'; did you mean 'duration_us'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'window\.duration'; did you mean 'duration_us'"):
         embed(trained.out, store, window={"duration": 5})
     with pytest.raises(EncoderError, match="no encoder in"):
         embed(store.parent, store)

@@ -19,6 +19,7 @@ from eventfm.config import ConfigError, recipe_names
 from eventfm.data.loader import evaluation_batches
 from eventfm.data.table import CollectionError
 from eventfm.deployment.model import ModelError, load_model, read_model_card
+from eventfm.engine import RunFolderError
 from eventfm.evaluation.scoring import score_task
 from eventfm.events import Events, Sensor
 from eventfm.io import ArrayRecording, ArrayTrack, save_recording
@@ -199,6 +200,8 @@ def test_mistakes_are_named(worlds: Path, store: Path, trained: RunResult, tmp_p
         start("flow", worlds, tmp_path / "nothing", tmp_path / "a")
     with pytest.raises(ConfigError, match=r"leave task\.backbone out"):
         start("flow", worlds, trained.encoder, tmp_path / "a", **{"task.backbone": {"name": "vit_tiny"}})
+    with pytest.raises(ConfigError, match=r"unknown key 'task\.head\.nam'; did you mean 'name'"):
+        start("flow", worlds, trained.encoder, tmp_path / "a", **{"task.head": {"nam": "raft"}})
     with pytest.raises(ValueError, match="semantic"):
         finetune("segmentation", data=store, encoder=trained.encoder, out=tmp_path / "a", **TINY)
     with pytest.raises(CollectionError, match="label"):
@@ -208,6 +211,25 @@ def test_mistakes_are_named(worlds: Path, store: Path, trained: RunResult, tmp_p
     with pytest.raises(ValueError, match=r"for segmentation give labels\.share"):
         start("segmentation", worlds, trained.encoder, tmp_path / "a", **{"labels.shots": 1})
     assert not (tmp_path / "a").exists(), "nothing is begun that cannot go on"
+
+
+def test_a_run_does_not_go_on_with_other_labels(worlds: Path, trained: RunResult, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    rows = [row.split(",") for row in (worlds / "labels.csv").read_text().splitlines()]
+    columns = {name: number for number, name in enumerate(rows[0])}
+
+    def run(rows: list[list[str]]) -> None:
+        table.write_text("\n".join(",".join(row) for row in rows))
+        start("recognition", worlds, trained.encoder, tmp_path / "run", **{"data.labels": str(table)})
+
+    run(rows)
+    run(rows)  # the same is the same
+    of = [columns["label"], columns["split"]]
+    one = next(row for row in rows[1:] if row[of[1]] == "train")
+    other = next(row for row in rows[1:] if row[of[1]] == "train" and row[of[0]] != one[of[0]])
+    one[of[0]], other[of[0]] = other[of[0]], one[of[0]]
+    with pytest.raises(RunFolderError, match="labels_sha256"):
+        run(rows)
 
 
 def test_recordings_of_one_window_are_held_out_whole(worlds: Path, trained: RunResult, tmp_path: Path) -> None:

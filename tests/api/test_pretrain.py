@@ -194,7 +194,7 @@ def test_pictures_are_animated(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"method.mask_ration": 0.5}, ConfigError, "unknown key 'mask_ration'; did you mean 'mask_ratio'"),
+        ({"method.mask_ration": 0.5}, ConfigError, "unknown key 'method.mask_ration'; did you mean 'mask_ratio'"),
         ({"method.name": "diference"}, ValueError, "unknown method 'diference'; did you mean 'difference'"),
         ({"method.backbone.name": "vit_nan"}, ValueError, "unknown backbone 'vit_nan'; did you mean 'vit_nano'"),
         ({"representation.num_bin": 3}, ConfigError, "unknown key 'num_bin' of representation 'voxel_grid'"),

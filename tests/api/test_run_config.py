@@ -113,7 +113,7 @@ def test_sizes_that_are_given_hold() -> None:
         ("data.image_size=50", "a multiple of the patch of 8 pixels, got 50x50"),
         ("method.backbone=vit_nano", r"method\.backbone.*got 'vit_nano'"),
         ("method.backbone.arguments.patch_size=0", "patch_size to be auto or a number of pixels above 0, got 0"),
-        ("method.backbone.nme=vit_nano", "unknown key 'nme'; did you mean 'name'"),
+        ("method.backbone.nme=vit_nano", "unknown key 'method.backbone.nme'; did you mean 'name'"),
     ],
 )
 def test_sizes_that_cannot_be(argument: str, message: str) -> None:

@@ -156,7 +156,7 @@ def test_a_cache_of_other_pictures_is_refused_before_training(
         ({"teacher.name": "no/such-teacher"}, "no/such-teacher"),
         ({"stages.contrast.method.contrast.as_published": True, "data.image_size": 24}, "as_published pairs tokens"),
         ({"stages.contrast.method.contrast.queue_length": 6}, "multiple of the 4 samples of a step, got 6"),
-        ({"stages.contrast.method.rates": "slow"}, "'rates': input should be"),
+        ({"stages.contrast.method.rates": "slow"}, "'method.rates': input should be"),
     ],
 )
 def test_what_a_later_stage_lacks_is_told_before_the_first_begins(

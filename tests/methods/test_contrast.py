@@ -464,9 +464,9 @@ def test_config_round_trip_and_defaults_as_published():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"contrast": {"queue": 3}}, ConfigError, r"unknown key 'contrast\.queue'"),
+        ({"contrast": {"queue": 3}}, ConfigError, r"unknown key 'method\.contrast\.queue'"),
         ({"contrast": {"temperature": 0}}, ConfigError, "temperature"),
-        ({"rates": "slow"}, ConfigError, "'rates'"),
+        ({"rates": "slow"}, ConfigError, "'method.rates'"),
         (
             {"teacher_grid": (5, 6), "contrast": {"as_published": True}},
             ValueError,

@@ -241,11 +241,11 @@ def test_build_by_name():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"mask_rate": 0.5}, ConfigError, "unknown key 'mask_rate'.*did you mean 'mask_ratio'"),
-        ({"mask": "dense"}, ConfigError, "'mask'.*'density'"),
-        ({"mask_noise": -0.1}, ConfigError, "'mask_noise'.*greater than or equal to 0"),
-        ({"mask_ratio": 1.0}, ConfigError, "'mask_ratio'.*less than 1"),
-        ({"decoder": {"width": 8}}, ConfigError, r"unknown key 'decoder\.width'"),
+        ({"mask_rate": 0.5}, ConfigError, "unknown key 'method.mask_rate'.*did you mean 'mask_ratio'"),
+        ({"mask": "dense"}, ConfigError, "'method.mask'.*'density'"),
+        ({"mask_noise": -0.1}, ConfigError, "'method.mask_noise'.*greater than or equal to 0"),
+        ({"mask_ratio": 1.0}, ConfigError, "'method.mask_ratio'.*less than 1"),
+        ({"decoder": {"width": 8}}, ConfigError, r"unknown key 'method\.decoder\.width'"),
         ({"backbone": {"name": "vit_nano", "arguments": {"patch_size": 5}}}, ValueError, "multiples of the patch of 5"),
         ({"decoder": {"dim": 32, "depth": 1, "num_heads": 3}}, ValueError, "3 heads divide"),
     ],

@@ -121,5 +121,5 @@ def test_configs():
     assert build_method({**config, "mask_ratio": 0.75}, 2, SIZE, FakeTeacher(GRID))._objectives[0].mask_ratio == 0.75
     with pytest.raises(ConfigError, match=r"teacher\.name="):
         build_method(config, 2, SIZE)
-    with pytest.raises(ConfigError, match="'contrast_weight'"):
+    with pytest.raises(ConfigError, match=r"'method\.contrast_weight'"):
         build_method({**config, "contrast_weight": -1}, 2, SIZE, FakeTeacher(GRID))

@@ -158,7 +158,8 @@ def _scored(model: _Model, config: RobustnessConfig) -> list[dict[str, Any]]:
 def _test_windows(card: ModelCard, config: RobustnessConfig) -> WindowSamples:
     """Return the test windows, cut as in training, as the model reads them, with classes by its numbers."""
     trained = card.recipe["data"]
-    data = DataConfig.parse({**config.data, "window": trained["window"], "target": "none", "holdout": 0.0}, "data")
+    given = {**config.data, "window": trained["window"], "target": "none", "holdout": 0.0}
+    data = DataConfig.parse(given, under="data")
     source = open_parts(data, needed=("test",))["test"]
     assert source.collection is not None, "open_parts refuses what is no recording"
     kinds = wanted(card.task)

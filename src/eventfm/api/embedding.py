@@ -78,7 +78,7 @@ def embed(
             check_representation(loaded.card, wanted)
     else:
         loaded = load(encoder, device or "cpu", representation)
-    cutting = WindowConfig.parse(window, "window") if isinstance(window, Mapping) else window
+    cutting = WindowConfig.parse(window, under="window") if isinstance(window, Mapping) else window
     if not isinstance(data, (str, Path)):
         embeddings = loaded.embed(data, cutting)
         _keep(out, embeddings, "the recording")

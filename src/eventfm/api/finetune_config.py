@@ -104,7 +104,7 @@ def beginning_of(config: FinetuneConfig, sensor: tuple[int, int]) -> Beginning:
                 "expected encoder=FOLDER (what `eventfm pretrain` or `eventfm import` made), or task.backbone and "
                 "representation for a network without pretraining"
             )
-        backbone = BackboneConfig.parse(config.task["backbone"], "task.backbone")
+        backbone = BackboneConfig.parse(config.task["backbone"], under="task.backbone")
         return Beginning(
             backbone=_with_drop_path(backbone, config.drop_path),
             representation=config.representation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -128,6 +128,7 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
         config={
             **config.model_dump(mode="json"),
             "trained_on_sha256": sha256_of_list(opened.trained_on),
+            "labels_sha256": sha256_of_list(_asked_about(opened)),
             **({"encoder_sha256": opened.beginning.card.weights_sha256} if opened.beginning.card else {}),
         },
         may_differ=MAY_DIFFER | {"validate_every"},
@@ -192,6 +193,18 @@ def open_finetune(config: FinetuneConfig) -> Opened:
     window = made.window.model_dump(mode="json")
     objective = _objective(config, beginning, representation.channels, len(classes) or None)
     return Opened(config, beginning, training, validation, window, classes, trained_on, objective)
+
+
+def _asked_about(opened: Opened) -> Iterator[str]:
+    """Yield a line for each window that is learnt from or chosen by, with the class of its recording.
+
+    Maps of pixels stand in it with their times, not with what they show, for which all would have to be read.
+    """
+    for part, samples in {"training": opened.training, "validation": opened.validation}.items():
+        for number, window in samples.windows:
+            entry = samples.collection.entries[number]
+            kind = "" if entry.label is None else samples.collection.classes[entry.label]
+            yield f"{part} {entry.name} {window.start} {window.stop} {kind}"
 
 
 def _few(samples: WindowSamples, config: FinetuneConfig) -> WindowSamples:

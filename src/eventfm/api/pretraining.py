@@ -228,7 +228,7 @@ def _card(
     tests = [f"{name}: {benchmarks}" for name, benchmarks in source.overlaps.items()]
     sensor = source.sensor
     return EncoderCard(
-        backbone=BackboneConfig.parse(config.method["backbone"], "method.backbone"),
+        backbone=BackboneConfig.parse(config.method["backbone"], under="method.backbone"),
         in_channels=representation.channels,
         input_size=image_size,
         representation=describe(representation),

@@ -150,7 +150,7 @@ def probe_pixels(**settings: Any) -> PixelProbeResult:
 
 
 def _opened(config: PixelProbeConfig) -> _Maps:
-    window = WindowConfig.parse({**_WINDOW, **config.window}, "window")
+    window = WindowConfig.parse({**_WINDOW, **config.window}, under="window")
     check_wanted(("semantic",), window, AugmentConfig.none())
     collection = open_recordings(
         config.data.path,

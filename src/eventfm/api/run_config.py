@@ -125,7 +125,7 @@ def resolve_sizes(config: RunConfig, sensor: Sensor) -> tuple[tuple[int, int], i
         height, width = (side * min(AUTO_SIDE, longest) // longest for side in (sensor.height, sensor.width))
     else:
         height, width = (size, size) if isinstance(size, int) else size
-    backbone = BackboneConfig.parse(config.method.get("backbone", {}), "method.backbone")
+    backbone = BackboneConfig.parse(config.method.get("backbone", {}), under="method.backbone")
     patch = backbone.arguments.get("patch_size", "auto")
     if patch != "auto" and not (isinstance(patch, int) and patch > 0):
         raise ConfigError(f"expected patch_size to be auto or a number of pixels above 0, got {patch!r}")

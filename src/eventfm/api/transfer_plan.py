@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from eventfm.api.finetune_config import FewLabels, FinetuneConfig, beginning_of
 from eventfm.api.finetuning import open_finetune
-from eventfm.config import ConfigError
 from eventfm.data.build import build_samples
 from eventfm.data.pairs import WindowSamples
 from eventfm.data.splits import open_parts
@@ -57,7 +55,7 @@ def plan_of(asked: FinetuneConfig, runs: Sequence[FinetuneConfig]) -> Plan:
         ValueError: A run cannot be done, or not be scored: no recordings for testing, or none of their windows has
             what is wanted; labels of another size or of unknown classes; fewer labels than shots.
     """
-    kinds = wanted_of(asked.task)
+    kinds = wanted(asked.task)
     log.info("before the first run: opening %d kinds of run, reading all labels", len(runs))
     parts = open_parts(asked.data, needed=("train", "test"))
     first = runs[0].model_copy(update={"labels": FewLabels()})
@@ -99,16 +97,3 @@ def samples_of_tests(run: FinetuneConfig, num_classes: int | None, windows: Wind
     ).training
     found = replace(cast(WindowSamples, samples), label_size="sensor")
     return found if windows is None else replace(found, windows=windows)
-
-
-def wanted_of(task: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return `tasks.wanted` of a task's settings.
-
-    Raises:
-        ConfigError: A mistake in them; the message has the keys as they are given, `task.head.name`.
-    """
-    try:
-        return wanted(task)
-    except ConfigError as error:
-        said = [re.sub(r"^(unknown key )?'(?!task\.)", r"\1'task.", line) for line in str(error).splitlines()]
-        raise ConfigError("\n".join(said)) from None

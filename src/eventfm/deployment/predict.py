@@ -119,7 +119,7 @@ def assemble(backbone: nn.Module, card: EncoderCard) -> LoadedEncoder:
     return LoadedEncoder(
         backbone.eval(),
         build_representation(card.representation),
-        WindowConfig.parse(card.window, "window"),
+        WindowConfig.parse(card.window, under="window"),
         (card.input_size[0], card.input_size[1]),
         card,
     )

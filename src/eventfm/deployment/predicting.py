@@ -231,7 +231,7 @@ def _without_labels(given: Mapping[str, Any], changes: Mapping[str, Any]) -> Win
         values |= {"by": "time", "track": "frames"}
     if "duration_us" in changes:  # the step of training belongs to its length
         values.pop("stride_us", None)
-    return WindowConfig.parse({**values, **changes}, "window")
+    return WindowConfig.parse({**values, **changes}, under="window")
 
 
 def _is_filled(recording: Recording, window: Window) -> bool:

@@ -274,7 +274,7 @@ def build_transition(
         ValueError: Sizes that do not fit together.
     """
     if not isinstance(config, TransitionConfig):
-        config = TransitionConfig.parse(config, "method")
+        config = TransitionConfig.parse(config, under="method")
     backbone = _backbone(config.backbone, in_channels, image_size)
     return assemble(backbone, config.contrast, image_size, teacher, train_backbone=config.train)
 
@@ -289,7 +289,7 @@ def build_contrast(
         ValueError: Sizes that do not fit together.
     """
     if not isinstance(config, ContrastConfig):
-        config = ContrastConfig.parse(config, "method")
+        config = ContrastConfig.parse(config, under="method")
     backbone = _backbone(config.backbone, in_channels, image_size)
     rules: list[ParameterRule] = []
     if config.rates == "decay":

@@ -202,7 +202,7 @@ def build(
         ValueError: Sizes that do not fit together, such as sides that are not multiples of the patch.
     """
     if not isinstance(config, DifferenceConfig):
-        config = DifferenceConfig.parse(config, "method")
+        config = DifferenceConfig.parse(config, under="method")
     backbone = build_backbone(config.backbone.name, in_channels, image_size, **config.backbone.arguments)
     stride = backbone.stride
     if image_size[0] % stride or image_size[1] % stride:

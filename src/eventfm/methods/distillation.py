@@ -239,7 +239,7 @@ def build(
         ValueError: Sizes, dimensions or layers that do not fit together.
     """
     if not isinstance(config, DistillationConfig):
-        config = DistillationConfig.parse(config, "method")
+        config = DistillationConfig.parse(config, under="method")
     if teacher is None:
         raise ConfigError("this method learns from an image teacher, and none is given: say teacher.name=NAME")
     weights = config.weights.model_dump()
@@ -265,7 +265,7 @@ def build(
 
 
 def _needs_activity(config: Mapping[str, Any]) -> bool:
-    return DistillationConfig.parse(config, "method").mask.by != "none"
+    return DistillationConfig.parse(config, under="method").mask.by != "none"
 
 
 build.needs_activity = _needs_activity  # type: ignore[attr-defined]

@@ -93,7 +93,7 @@ def build(
         ValueError: Sizes that do not fit together.
     """
     if not isinstance(config, JointConfig):
-        config = JointConfig.parse(config, "method")
+        config = JointConfig.parse(config, under="method")
     masked = difference.build(config, in_channels, image_size)
     contrast = assemble(masked.backbone, config.contrast, image_size, teacher)
     return JointModeling(masked, contrast, config.contrast_weight)

@@ -75,7 +75,7 @@ def build(
         ConfigError: An unknown key or a value out of range.
     """
     if not isinstance(config, DepthConfig):
-        config = DepthConfig.parse(config, "task")
+        config = DepthConfig.parse(config, under="task")
     backbone = new_backbone(config, in_channels, image_size, start)
     head = build_dense_head(config.head.name, backbone, 1, config.head.dim, config.head.arguments)
     goal = Depth(config.scale, config.max_depth, config.variance_focus)
@@ -84,7 +84,7 @@ def build(
 
 def wanted(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the keys of a batch that it learns from."""
-    DepthConfig.parse(config, "task")
+    DepthConfig.parse(config, under="task")
     return ("depth",)
 
 

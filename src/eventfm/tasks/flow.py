@@ -109,7 +109,7 @@ def build(
         ConfigError: An unknown key or a value out of range.
     """
     if not isinstance(config, FlowConfig):
-        config = FlowConfig.parse(config, "task")
+        config = FlowConfig.parse(config, under="task")
     backbone = new_backbone(config, in_channels, image_size, start)
     name, dim, arguments = config.head.name, config.head.dim, config.head.arguments
     if name == "raft":
@@ -123,7 +123,7 @@ def build(
 
 def wanted(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the keys of a batch that it learns from, and `seen`, by which it is measured."""
-    raft = FlowConfig.parse(config, "task").head.name == "raft"
+    raft = FlowConfig.parse(config, under="task").head.name == "raft"
     return ("flow", "seen", "before") if raft else ("flow", "seen")
 
 

@@ -82,7 +82,7 @@ def build(
         ConfigError: An unknown key, a value out of range, or fewer than two classes.
     """
     if not isinstance(config, RecognitionConfig):
-        config = RecognitionConfig.parse(config, "task")
+        config = RecognitionConfig.parse(config, under="task")
     if num_classes is None or num_classes < 2:
         raise ConfigError(f"recognition needs at least 2 classes, got {num_classes}")
     backbone = new_backbone(config, in_channels, image_size, start)
@@ -97,7 +97,7 @@ def _logits(networks: TaskObjective, x: Tensor) -> Tensor:
 
 def wanted(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the keys of a batch that it learns from."""
-    RecognitionConfig.parse(config, "task")
+    RecognitionConfig.parse(config, under="task")
     return ("label",)
 
 

@@ -119,7 +119,7 @@ def build(
         ConfigError: An unknown key, a value out of range, fewer than two classes, or queries that do not fit.
     """
     if not isinstance(config, SegmentationConfig):
-        config = SegmentationConfig.parse(config, "task")
+        config = SegmentationConfig.parse(config, under="task")
     if num_classes is None or num_classes < 2:
         raise ConfigError(f"segmentation needs at least 2 classes, got {num_classes}")
     backbone = new_backbone(config, in_channels, image_size, start)
@@ -155,7 +155,7 @@ def _with_queries(config: SegmentationConfig, backbone: Any, num_classes: int) -
 
 def wanted(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the keys of a batch that it learns from."""
-    SegmentationConfig.parse(config, "task")
+    SegmentationConfig.parse(config, under="task")
     return ("semantic",)
 
 
